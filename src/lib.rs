@@ -1,0 +1,14 @@
+//! pgwhy stands between an application and PostgreSQL and says why a login failed.
+//!
+//! The library is laid out in floors: a room imports only from floors below it, and
+//! `tests/tidy.rs` reads the `use` lines to keep that true. ARCHITECTURE.md is the map.
+
+pub mod app;
+pub mod conninfo;
+pub mod diagnose;
+pub mod handshake;
+pub mod net;
+pub mod password;
+pub mod report;
+pub mod secret;
+pub mod wire;

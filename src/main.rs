@@ -1,0 +1,5 @@
+//! The `pgwhy` program: everything it does is in the library.
+
+fn main() -> std::process::ExitCode {
+    pgwhy::app::main()
+}
