@@ -3,6 +3,7 @@
 //! Everything here is started by the test that needs it and is gone when that test is, however it ends.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of this module")]
 
+pub mod causes;
 pub mod client;
 pub mod install;
 pub mod keeper;
