@@ -304,7 +304,10 @@ mod tests {
     fn the_table_and_its_toml_agree() {
         let values = |key: &str| -> Vec<String> {
             let prefix = format!("{key} = \"");
-            TOML.lines().filter_map(|line| line.strip_prefix(&prefix)?.strip_suffix('"')).map(String::from).collect()
+            TOML.lines()
+                .filter_map(|line| line.strip_prefix(&prefix)?.strip_suffix('"'))
+                .map(String::from)
+                .collect()
         };
         let ids: Vec<&str> = Cause::ALL.iter().map(|cause| cause.id()).collect();
         let titles: Vec<&str> = Cause::ALL.iter().map(|cause| cause.title()).collect();

@@ -21,7 +21,9 @@ fn gss(record: &Record) -> Option<Finding> {
             let evidence = "the server closed right after the GSSENCRequest";
             Some(Finding::proven(Step::GssRequest, Cause::GssRequestUnhandled, evidence))
         }
-        (None, (_, Close::Deadline, at)) => Some(silence(Step::GssRequest, "GSSENCRequest", at.as_secs_f64())),
+        (None, (_, Close::Deadline, at)) => {
+            Some(silence(Step::GssRequest, "GSSENCRequest", at.as_secs_f64()))
+        }
         _ => None,
     }
 }
@@ -96,7 +98,9 @@ pub(super) fn tls(record: &Record, context: &Context<'_>) -> Option<Finding> {
         let evidence = format!("{count} bytes came in clear behind the server's answer to the SSLRequest");
         return Some(Finding::proven(Step::SslRequest, Cause::PlaintextInjected, evidence).on(Leg::Server));
     }
-    if let Some((side, alert, _)) = tls.alerts.iter().find(|(_, alert, _)| alert.level == 2 || alert.description != 0) {
+    if let Some((side, alert, _)) =
+        tls.alerts.iter().find(|(_, alert, _)| alert.level == 2 || alert.description != 0)
+    {
         return Some(alerted(tls, *side, *alert));
     }
     if is_opaque(record) {
@@ -112,8 +116,8 @@ pub(super) fn tls(record: &Record, context: &Context<'_>) -> Option<Finding> {
         return Some(Finding::proven(Step::TlsHandshake, Cause::DirectTlsUnsupported, evidence));
     }
     tls.client_hello.as_ref()?;
-    let after_certificate = tls.encrypted.iter().any(|(from, ..)| *from == Side::Server)
-        || tls.server_certificates.is_some();
+    let after_certificate =
+        tls.encrypted.iter().any(|(from, ..)| *from == Side::Server) || tls.server_certificates.is_some();
     let evidence = format!("the {who} closed in the TLS handshake, without an alert in clear");
     if side == Side::Client && after_certificate {
         return Some(
@@ -166,7 +170,11 @@ fn rejected_certificate(tls: &Tls, context: &Context<'_>) -> Option<Finding> {
     if *size != ENCRYPTED_ALERT || sent.next().is_some() {
         return None;
     }
-    let evidence = "the client answered the server's certificate with an encrypted record of the size of an alert";
+    let evidence =
+        "the client answered the server's certificate with an encrypted record of the size of an alert";
     let finding = Finding::likely(Step::TlsHandshake, Cause::ServerCertUntrusted, evidence);
-    Some(finding.and(format!("and the connection ended {:.1} ms after it began", closed.2.as_secs_f64() * 1e3)))
+    Some(
+        finding
+            .and(format!("and the connection ended {:.1} ms after it began", closed.2.as_secs_f64() * 1e3)),
+    )
 }

@@ -135,7 +135,11 @@ impl Finding {
 
     /// Names the variant.
     pub fn variant(mut self, variant: &'static str) -> Self {
-        debug_assert!(self.cause.variants().contains(&variant), "{} has no variant {variant}", self.cause.id());
+        debug_assert!(
+            self.cause.variants().contains(&variant),
+            "{} has no variant {variant}",
+            self.cause.id()
+        );
         self.variant = Some(variant);
         self
     }

@@ -103,9 +103,11 @@ pub(super) fn refusal(record: &Record, error: &ErrorSeen, context: &Context<'_>)
     };
     let evidence = "the error has no file, line and routine: no PostgreSQL server wrote it";
     let proven = |cause| {
-        Finding::proven(step, cause, said(error))
-            .and(evidence)
-            .summary(format!("{} refused: {}", found.product, text(message)))
+        Finding::proven(step, cause, said(error)).and(evidence).summary(format!(
+            "{} refused: {}",
+            found.product,
+            text(message)
+        ))
     };
     Some(match found.meaning {
         Refused(variant) => proven(Cause::MiddleRefused).variant(variant),

@@ -93,9 +93,9 @@ fn role(record: &Record, error: &ErrorSeen) -> Finding {
     match role_refusal(error) {
         Some((RoleRefusal::Missing, true)) => missing(Finding::proven(STEP, Cause::RoleMissing, said(error))),
         Some((RoleRefusal::NoLogin, true)) => Finding::proven(STEP, Cause::RoleCannotLogin, said(error)),
-        Some((RoleRefusal::NoLogin, false)) => {
-            Finding::likely(STEP, Cause::RoleCannotLogin, said(error)).or(&[Cause::RoleMissing]).ask(&["--admin"])
-        }
+        Some((RoleRefusal::NoLogin, false)) => Finding::likely(STEP, Cause::RoleCannotLogin, said(error))
+            .or(&[Cause::RoleMissing])
+            .ask(&["--admin"]),
         Some((RoleRefusal::Missing, false)) | None => {
             missing(Finding::likely(STEP, Cause::RoleMissing, said(error)))
                 .or(&[Cause::RoleCannotLogin])
@@ -142,7 +142,10 @@ pub(super) fn warnings(record: &Record, context: &Context<'_>) -> Vec<Warning> {
     let mut warn = |id, summary: &str| warnings.push(Warning { id, summary: summary.into() });
     let method = record.auth_method();
     if method == Some("md5") {
-        warn("md5_in_use", "md5 authentication is deprecated and goes in a later major version: use scram-sha-256");
+        warn(
+            "md5_in_use",
+            "md5 authentication is deprecated and goes in a later major version: use scram-sha-256",
+        );
     }
     let plaintext = record.tls.is_none() && !record.gss_encrypted;
     if method == Some("password") && plaintext {
@@ -155,7 +158,10 @@ pub(super) fn warnings(record: &Record, context: &Context<'_>) -> Vec<Warning> {
         warn("address_failed", "an address of the server could not be reached; a later one answered");
     }
     if !record.negotiations.is_empty() {
-        warn("protocol_negotiated", "the server speaks only an older protocol version than the client asked for");
+        warn(
+            "protocol_negotiated",
+            "the server speaks only an older protocol version than the client asked for",
+        );
     }
     warnings
 }

@@ -68,7 +68,8 @@ impl<'a> Probe<'a> {
                 if proof.len() != scram::KEY_LEN {
                     return Err(Reason::Proof);
                 }
-                let auth_message = scram::auth_message(client_first_bare, server_first, client_final_without_proof);
+                let auth_message =
+                    scram::auth_message(client_first_bare, server_first, client_final_without_proof);
                 Ok(Self::Scram { auth_message, proof, salt, iterations })
             }
         }

@@ -183,8 +183,20 @@ fn hashes_of_the_password() {
 #[test]
 fn forms_that_only_some_methods_can_tell() {
     // A prepared password is the right one under SCRAM, and a compatibility form elsewhere.
-    check_all(&expected("pa\u{a0}\u{2168}ss"), "pa IXss".as_bytes(), "unicode_form", "unicode_form", "expected");
-    check_all(&expected("pa\u{2168}ss"), "pa\u{2168}ss".as_bytes(), "expected", "expected", "not_saslprepped");
+    check_all(
+        &expected("pa\u{a0}\u{2168}ss"),
+        "pa IXss".as_bytes(),
+        "unicode_form",
+        "unicode_form",
+        "expected",
+    );
+    check_all(
+        &expected("pa\u{2168}ss"),
+        "pa\u{2168}ss".as_bytes(),
+        "expected",
+        "expected",
+        "not_saslprepped",
+    );
     check_all(&expected("pa\u{2168}ss"), "paIXss".as_bytes(), "unicode_form", "unicode_form", "expected");
     check_all(&expected("pa\u{ad}ss"), b"pass", "nothing", "nothing", "expected");
     check("p\u{e4}ss", b"p\xe4ss", "latin1");
@@ -204,20 +216,27 @@ fn raw_text_of_the_url() {
 
 #[test]
 fn the_first_explanation_wins_and_the_others_are_named() {
-    let judgement = judge(Some(&expected("pa$ss")), USER, &Exchange::Cleartext { sent: b"pa" }, Budget::default());
+    let judgement =
+        judge(Some(&expected("pa$ss")), USER, &Exchange::Cleartext { sent: b"pa" }, Budget::default());
     assert!(matches!(judgement.fit, Fit::Variant(Variant::DollarExpanded, _)));
     assert_eq!(judgement.alternatives, [Variant::CutAtDollar]);
-    let judgement = judge(Some(&expected("#secret")), USER, &Exchange::Cleartext { sent: b"" }, Budget::default());
+    let judgement =
+        judge(Some(&expected("#secret")), USER, &Exchange::Cleartext { sent: b"" }, Budget::default());
     assert_eq!((id(&judgement.fit), &judgement.alternatives[..]), ("empty", &[Variant::CutAtHash][..]));
     let judgement = judge(Some(&expected("")), USER, &Exchange::Cleartext { sent: b"" }, Budget::default());
-    assert_eq!(judgement.explanation, "the password it sent fits the empty string; the password of DATABASE_URL is empty itself");
-    let judgement = judge(Some(&expected("abc")), USER, &Exchange::Cleartext { sent: b"ABC" }, Budget::default());
+    assert_eq!(
+        judgement.explanation,
+        "the password it sent fits the empty string; the password of DATABASE_URL is empty itself"
+    );
+    let judgement =
+        judge(Some(&expected("abc")), USER, &Exchange::Cleartext { sent: b"ABC" }, Budget::default());
     assert_eq!(judgement.alternatives, [Variant::CapsLock]);
 }
 
 #[test]
 fn explanation_reads_like_the_specification() {
-    let judgement = judge(Some(&expected("s3cr3t-x")), USER, &play(b"\"s3cr3t-x\"").scram(), Budget::default());
+    let judgement =
+        judge(Some(&expected("s3cr3t-x")), USER, &play(b"\"s3cr3t-x\"").scram(), Budget::default());
     assert_eq!(
         judgement.explanation,
         "its proof fits «\"…\"» (double quotes kept) and does not fit the password itself"
@@ -287,7 +306,12 @@ fn budget_and_limits() {
     assert_eq!((&judgement.fit, judgement.tried), (&Fit::Nothing, 3));
     assert!(judgement.untested > 50 && judgement.explanation.contains("not tested"), "{judgement:?}");
     // The default budget covers the whole list of an ordinary password at 4096 iterations.
-    let all = Candidates::build(Some(&expected("Ab1$x@y#z%/?&:+ \\'\"é")), USER, true, candidates::Prefixes::Widths);
+    let all = Candidates::build(
+        Some(&expected("Ab1$x@y#z%/?&:+ \\'\"é")),
+        USER,
+        true,
+        candidates::Prefixes::Widths,
+    );
     assert!(all.list.len() <= 400, "{}", all.list.len());
 }
 
