@@ -227,7 +227,10 @@ impl Row {
 
     /// Whether some expectation of this row names the cause.
     pub fn names(&self, cause: &str) -> bool {
-        self.expect.iter().flat_map(|expect| &expect.any).any(|pattern| pattern.cause.split('|').any(|id| id == cause))
+        self.expect
+            .iter()
+            .flat_map(|expect| &expect.any)
+            .any(|pattern| pattern.cause.split('|').any(|id| id == cause))
     }
 }
 
@@ -435,7 +438,10 @@ fn inconsistencies(seen: &Value) -> Vec<String> {
         return faults;
     };
     if text("outcome") == "failed" && !cause.steps.iter().any(|step| step == text("failed_step")) {
-        faults.push(format!("failed_step: {} is none of {}'s: {:?}", seen["failed_step"], cause.id, cause.steps));
+        faults.push(format!(
+            "failed_step: {} is none of {}'s: {:?}",
+            seen["failed_step"], cause.id, cause.steps
+        ));
     }
     if !seen["variant"].is_null() && !cause.variants.iter().any(|variant| variant == text("variant")) {
         faults.push(format!("variant: {} is none of {}'s", seen["variant"], cause.id));

@@ -21,10 +21,8 @@ pub fn run(version: Version, rows: Vec<Row>, threads: usize) {
     let only = std::env::var("PGWHY_ROWS").unwrap_or_default();
     let direct = std::env::var_os("PGWHY_DIRECT").is_some();
     let world = World::new(version, &rows);
-    let rows: VecDeque<Row> = rows
-        .into_iter()
-        .filter(|row| row.versions.contains(&version) && row.claim.contains(&only))
-        .collect();
+    let rows: VecDeque<Row> =
+        rows.into_iter().filter(|row| row.versions.contains(&version) && row.claim.contains(&only)).collect();
     let total = rows.len();
     let (queue, failures) = (Mutex::new(rows), Mutex::new(Vec::new()));
     let began = Instant::now();
@@ -43,13 +41,24 @@ pub fn run(version: Version, rows: Vec<Row>, threads: usize) {
     });
     let failures = failures.into_inner().unwrap();
     let passed = total - failures.len();
-    println!("PostgreSQL {version:?}: {passed} of {total} scenarios passed in {:.1} s", began.elapsed().as_secs_f32());
-    assert!(failures.is_empty(), "{} scenarios failed on {version:?}:\n  {}", failures.len(), failures.join("\n  "));
+    println!(
+        "PostgreSQL {version:?}: {passed} of {total} scenarios passed in {:.1} s",
+        began.elapsed().as_secs_f32()
+    );
+    assert!(
+        failures.is_empty(),
+        "{} scenarios failed on {version:?}:\n  {}",
+        failures.len(),
+        failures.join("\n  ")
+    );
 }
 
 fn run_row(world: &World, row: &Row, direct: bool) -> Result<(), String> {
     // A row whose setting up panics must not take the other rows of its thread with it.
-    let result = catch_unwind(AssertUnwindSafe(|| if direct { run_direct(world, row) } else { run_proxied(world, row) }));
+    let result =
+        catch_unwind(AssertUnwindSafe(
+            || if direct { run_direct(world, row) } else { run_proxied(world, row) },
+        ));
     result.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
@@ -142,7 +151,8 @@ fn upstream(target: &Upstream, row: &Row) -> String {
     match target {
         Upstream::Port(port) => {
             let user = percent_encoding::utf8_percent_encode(user, percent_encoding::NON_ALPHANUMERIC);
-            let password = percent_encoding::utf8_percent_encode(password, percent_encoding::NON_ALPHANUMERIC);
+            let password =
+                percent_encoding::utf8_percent_encode(password, percent_encoding::NON_ALPHANUMERIC);
             format!("postgres://{user}:{password}@127.0.0.1:{port}/")
         }
         Upstream::Socket(..) | Upstream::Text(_) => panic!("no row knows a password there"),
@@ -165,7 +175,15 @@ fn brief(handshake: &Value) -> String {
         }
     }
     if let Some(steps) = brief["steps"].as_array() {
-        let mark = |step: &Value| if step["ok"] == true { "✓" } else if step["ok"] == false { "✗" } else { "·" };
+        let mark = |step: &Value| {
+            if step["ok"] == true {
+                "✓"
+            } else if step["ok"] == false {
+                "✗"
+            } else {
+                "·"
+            }
+        };
         let told = steps.iter().map(|step| format!("{}{}", mark(step), step["step"].as_str().unwrap_or("?")));
         brief["steps"] = told.collect::<Vec<_>>().join(" ").into();
     }

@@ -1,12 +1,13 @@
 //! The servers that the rows run against: one of each kind and version, started when first needed.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{LazyLock, Mutex, OnceLock};
 
 use super::row::{At, Row};
 use crate::support::install;
 use crate::support::keeper::{self, Scratch};
-use crate::support::peer::FakeServer;
+use crate::support::peer::{FakeServer, SSL_REQUEST, Wire};
 use crate::support::server::{Plan, Server, Version, as_postgres, free_port, give_to_postgres};
 
 /// All servers of one version.
@@ -37,7 +38,7 @@ pub struct Target {
     pub upstream: Upstream,
     /// Lives as long as the row.
     _fake: Option<FakeServer>,
-    _held: Option<std::net::TcpStream>,
+    _held: Option<Wire>,
 }
 
 /// Where to.
@@ -85,8 +86,8 @@ impl World {
             }
             At::Plain => self.plain.get_or_init(start("plain", self.plan())),
             At::Full => {
-                let conf = "max_connections = 5\nsuperuser_reserved_connections = 2\nmax_wal_senders = 0\n".to_owned();
-                self.full.get_or_init(start("full", Plan { conf, ..self.plan() }))
+                let conf = "max_connections = 5\nsuperuser_reserved_connections = 2\nmax_wal_senders = 0\n";
+                self.full.get_or_init(start("full", self.plan_with(conf)))
             }
             At::Impatient => {
                 let plan = self.plan();
@@ -94,12 +95,12 @@ impl World {
                 self.impatient.get_or_init(start("impatient", Plan { late_conf, ..plan }))
             }
             At::Tls13 => {
-                let conf = "ssl_min_protocol_version = 'TLSv1.3'\n".to_owned();
-                self.tls13.get_or_init(start("tls13", Plan { conf, tls: true, ..self.plan() }))
+                let plan = self.plan_with("ssl_min_protocol_version = 'TLSv1.3'\n");
+                self.tls13.get_or_init(start("tls13", Plan { tls: true, ..plan }))
             }
             At::OneCipher => {
-                let conf = "ssl_ciphers = 'ECDHE-ECDSA-AES256-GCM-SHA384'\n".to_owned();
-                self.one_cipher.get_or_init(start("one cipher", Plan { conf, tls: true, ..self.plan() }))
+                let plan = self.plan_with("ssl_ciphers = 'ECDHE-ECDSA-AES256-GCM-SHA384'\n");
+                self.one_cipher.get_or_init(start("one cipher", Plan { tls: true, ..plan }))
             }
             At::Standby => {
                 let late_conf = "hot_standby = off\n".to_owned();
@@ -113,7 +114,9 @@ impl World {
                 self.starting.get_or_init(start("starting", plan))
             }
             At::Stopping => self.stopping.get_or_init(start("stopping", self.plan())),
-            At::German => self.german.get_or_init(start("german", Plan { german: true, tls: true, ..self.plan() })),
+            At::German => {
+                self.german.get_or_init(start("german", Plan { german: true, tls: true, ..self.plan() }))
+            }
             At::Fake(_) | At::Nobody | At::Blackhole | At::Text(_) => return None,
         };
         Some(server)
@@ -143,7 +146,10 @@ impl World {
             At::SmallBouncer => {
                 let port = *self.small_bouncer.get_or_init(|| self.start_bouncer(1));
                 // A connection that has not logged in counts too.
-                held = Some(std::net::TcpStream::connect(("127.0.0.1", port)).expect("pgbouncer listens"));
+                let mut wire =
+                    Wire::connect(SocketAddr::from(([127, 0, 0, 1], port))).expect("pgbouncer listens");
+                wire.send(SSL_REQUEST).and_then(|()| wire.read(1)).expect("pgbouncer answers");
+                held = Some(wire);
                 Upstream::Port(port)
             }
             At::MainSocket => {
@@ -156,12 +162,16 @@ impl World {
     }
 
     fn plan(&self) -> Plan {
+        self.plan_with("")
+    }
+
+    fn plan_with(&self, conf: &str) -> Plan {
         let mut hba = HBA.to_owned();
         hba.push_str(match self.version {
             Version::V15 => HBA_15,
             Version::V18 => HBA_18,
         });
-        let mut conf = String::new();
+        let mut conf = conf.to_owned();
         let mut sql = format!("{SETUP}{}", self.roles);
         if self.version == Version::V18 {
             conf.push_str("oauth_validator_libraries = 'no_such_validator'\n");
@@ -175,7 +185,8 @@ impl World {
         let server = self.server(At::Main).expect("a real server");
         let program = install::need("pgbouncer", "apt-get install pgbouncer");
         let dir = Box::leak(Box::new(Scratch::new()));
-        let users = format!("\"app_scram\" \"{}\"\n\"app_md5\" \"stale-pw-of-the-pooler\"\n", super::row::RIGHT);
+        let users =
+            format!("\"app_scram\" \"{}\"\n\"app_md5\" \"stale-pw-of-the-pooler\"\n", super::row::RIGHT);
         let users = dir.write("users.txt", users);
         for _ in 0..5 {
             let port = free_port();

@@ -78,7 +78,9 @@ impl Who {
     pub fn log_in(self, addr: SocketAddr, login: &Login) -> Answer {
         match self {
             Self::Psql => psql(addr, login),
-            Self::Pg => node(&install::need("node", "apt-get install nodejs"), "login-pg.js", Some("pg"), addr, login),
+            Self::Pg => {
+                node(&install::need("node", "apt-get install nodejs"), "login-pg.js", Some("pg"), addr, login)
+            }
             Self::Pg7 => node(&install::node_10(), "login-pg.js", Some("pg-7"), addr, login),
             Self::PostgresJs => {
                 node(&install::need("node", "apt-get install nodejs"), "login-postgres.js", None, addr, login)
@@ -128,7 +130,13 @@ pub fn conninfo(keywords: &[(&str, String)]) -> String {
     quoted.collect::<Vec<_>>().join(" ")
 }
 
-fn node(program: &std::path::Path, script: &str, package: Option<&str>, addr: SocketAddr, login: &Login) -> Answer {
+fn node(
+    program: &std::path::Path,
+    script: &str,
+    package: Option<&str>,
+    addr: SocketAddr,
+    login: &Login,
+) -> Answer {
     let mut command = clean(program.to_owned());
     command.env("NODE_PATH", install::node_modules()).envs(login.env.iter().cloned());
     command.arg(in_tests("clients").join(script)).args(package).arg(as_json(addr, login));
@@ -145,7 +153,8 @@ fn python(path: &std::path::Path, driver: &str, addr: SocketAddr, login: &Login)
 fn as_json(addr: SocketAddr, login: &Login) -> String {
     let options: BTreeMap<_, _> = login.options.iter().cloned().collect();
     let settings: BTreeMap<_, _> = login.settings.iter().cloned().collect();
-    let tls: Option<serde_json::Value> = login.tls.map(|text| serde_json::from_str(text).expect("the row's TLS options"));
+    let tls: Option<serde_json::Value> =
+        login.tls.map(|text| serde_json::from_str(text).expect("the row's TLS options"));
     let mut value = json!({
         "host": host(addr, login), "port": addr.port(), "user": login.user, "password": login.password,
         "database": login.database, "sslmode": sslmode(login), "ca": login.ca, "options": options,

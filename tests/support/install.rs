@@ -41,10 +41,15 @@ pub fn postgres_15() -> PathBuf {
         return debian;
     }
     let found = on_path("postgres").and_then(|path| path.parent().map(Path::to_owned));
-    let Some(bin) = found else { panic!("PostgreSQL 15 is not installed: `apt-get install postgresql-15 postgresql-contrib`") };
+    let Some(bin) = found else {
+        panic!("PostgreSQL 15 is not installed: `apt-get install postgresql-15 postgresql-contrib`")
+    };
     let version = Command::new(bin.join("postgres")).arg("--version").output().expect("postgres --version");
     let version = String::from_utf8_lossy(&version.stdout).into_owned();
-    assert!(version.contains(" 15."), "the tests need PostgreSQL 15 and PATH has {version}: `apt-get install postgresql-15`");
+    assert!(
+        version.contains(" 15."),
+        "the tests need PostgreSQL 15 and PATH has {version}: `apt-get install postgresql-15`"
+    );
     bin
 }
 
@@ -63,10 +68,15 @@ pub fn german_locale() -> PathBuf {
     once("locales", "1", |dir| {
         println!("pgwhy tests: compiling the locale de_DE.UTF-8 into {}", dir.display());
         let program = need("localedef", "apt-get install libc-bin locales");
-        let output = Command::new(program).args(["-i", "de_DE", "-f", "UTF-8"]).arg(dir.join("de_DE.UTF-8")).output();
+        let output =
+            Command::new(program).args(["-i", "de_DE", "-f", "UTF-8"]).arg(dir.join("de_DE.UTF-8")).output();
         let output = output.expect("localedef runs");
         let compiled = dir.join("de_DE.UTF-8/LC_MESSAGES").exists();
-        assert!(compiled, "de_DE can't be compiled (`apt-get install locales`): {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            compiled,
+            "de_DE can't be compiled (`apt-get install locales`): {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     })
 }
 
@@ -106,8 +116,12 @@ fn pip(name: &str, requirements: &str) -> PathBuf {
     let stamp = format!("{}{text}", String::from_utf8_lossy(&version.stdout));
     once(name, &stamp, |dir| {
         println!("pgwhy tests: pip install of tests/{requirements} into {}", dir.display());
-        let flags = ["-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check", "--target"];
-        run(Command::new(&python).args(flags).arg(dir).arg("-r").arg(&path), "pip install (needs python3-pip)");
+        let flags =
+            ["-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check", "--target"];
+        run(
+            Command::new(&python).args(flags).arg(dir).arg("-r").arg(&path),
+            "pip install (needs python3-pip)",
+        );
     })
 }
 

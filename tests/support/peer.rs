@@ -67,7 +67,10 @@ impl Wire {
                 return Ok(body);
             }
             if seen == b'E' {
-                return Err(Error::new(ErrorKind::PermissionDenied, String::from_utf8_lossy(&body).replace('\0', " ")));
+                return Err(Error::new(
+                    ErrorKind::PermissionDenied,
+                    String::from_utf8_lossy(&body).replace('\0', " "),
+                ));
             }
         }
     }

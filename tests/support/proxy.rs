@@ -45,7 +45,10 @@ impl Proxy {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pgwhy"));
         command.args(["proxy", "--format", "json", "--listen", listen, "--upstream", upstream]).args(args);
         // Neither DATABASE_URL nor a PG* variable of whoever runs the tests may reach it, nor a ~/.pgpass.
-        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", "/nonexistent");
+        command
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", "/nonexistent");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("pgwhy can be run");
         keeper::watch(child.id());
@@ -69,7 +72,8 @@ impl Proxy {
         let mut proxy = Self { addr: SocketAddr::from(([127, 0, 0, 1], 0)), child, seen, ended: false };
         let first = proxy.wait(DEADLINE, |inner| inner.lines.first().cloned());
         let Some(first) = first else { panic!("pgwhy printed no line; its log:\n{}", proxy.stderr()) };
-        let listening: Value = serde_json::from_str(&first).unwrap_or_else(|error| panic!("{error}: {first}"));
+        let listening: Value =
+            serde_json::from_str(&first).unwrap_or_else(|error| panic!("{error}: {first}"));
         assert_eq!(listening["event"], "listening", "the first line: {first}");
         proxy.addr = listening["addr"].as_str().unwrap_or_default().parse().unwrap_or(proxy.addr);
         proxy

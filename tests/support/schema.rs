@@ -14,7 +14,9 @@ static SCHEMA: LazyLock<jsonschema::Validator> = LazyLock::new(|| {
 /// What is wrong with a line, or nothing.
 pub fn faults(line: &str) -> Vec<String> {
     match serde_json::from_str::<Value>(line) {
-        Ok(value) => SCHEMA.iter_errors(&value).map(|error| format!("{}: {error}", error.instance_path())).collect(),
+        Ok(value) => {
+            SCHEMA.iter_errors(&value).map(|error| format!("{}: {error}", error.instance_path())).collect()
+        }
         Err(error) => vec![format!("not JSON ({error}): {line}")],
     }
 }

@@ -68,7 +68,8 @@ impl Server {
         let dir = Scratch::new();
         let data = dir.path().join("data");
         copy_tree(&template(version).path().join("data"), &data);
-        std::fs::write(data.join("pg_hba.conf"), format!("local all postgres trust\n{}", plan.hba)).expect("pg_hba.conf");
+        std::fs::write(data.join("pg_hba.conf"), format!("local all postgres trust\n{}", plan.hba))
+            .expect("pg_hba.conf");
         if plan.tls {
             certificates().install(&data);
         }
@@ -104,12 +105,21 @@ impl Server {
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o777)).expect("chmod");
         let mut child = Command::new("true").spawn().expect("true");
         child.wait().expect("true ends");
-        let mut server =
-            Self { port: 0, version, dir, pid: 0, child: Mutex::new(child), log: Arc::default(), german: plan.german };
+        let mut server = Self {
+            port: 0,
+            version,
+            dir,
+            pid: 0,
+            child: Mutex::new(child),
+            log: Arc::default(),
+            german: plan.german,
+        };
         // Another process may take the port between our looking and the server's binding.
         for _ in 0..5 {
             server.spawn(free_port());
-            if server.wait_log(|line| READY.iter().any(|text| line.contains(text)) || line.contains("database system is shut down")) {
+            if server.wait_log(|line| {
+                READY.iter().any(|text| line.contains(text)) || line.contains("database system is shut down")
+            }) {
                 if server.log_has(&READY) {
                     return server;
                 }
@@ -184,7 +194,8 @@ impl Server {
     /// As [`Server::sql`], in another database.
     pub fn sql_in(&self, database: &str, sql: &str) -> String {
         let file = self.dir.write("setup.sql", sql);
-        let output = self.psql(database).args(["-v", "ON_ERROR_STOP=1", "-f"]).arg(file).output().expect("psql runs");
+        let output =
+            self.psql(database).args(["-v", "ON_ERROR_STOP=1", "-f"]).arg(file).output().expect("psql runs");
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "SQL failed: {error}\n{}", self.log_text());
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
@@ -230,7 +241,8 @@ impl Drop for Server {
     }
 }
 
-const READY: [&str; 3] = ["ready to accept connections", "bereit, um Verbindungen anzunehmen", "read-only connections"];
+const READY: [&str; 3] =
+    ["ready to accept connections", "bereit, um Verbindungen anzunehmen", "read-only connections"];
 
 const BASE_CONF: &str = "
 listen_addresses = '127.0.0.1,::1'
@@ -260,7 +272,17 @@ fn initdb(version: Version) -> Scratch {
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o777)).expect("chmod");
     let mut command = as_postgres(&bin(version).join("initdb"));
     command.arg("-D").arg(dir.path().join("data"));
-    command.args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions"]);
+    command.args([
+        "-U",
+        "postgres",
+        "-A",
+        "trust",
+        "-E",
+        "UTF8",
+        "--locale=C",
+        "--no-sync",
+        "--no-instructions",
+    ]);
     let output = command.output().expect("initdb can be run");
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "initdb of {version:?} failed:\n{out}{err}");
@@ -309,7 +331,11 @@ fn server_user() -> Option<(u32, u32)> {
 /// A command that runs as the servers' user.
 pub fn as_postgres(program: &Path) -> Command {
     let mut command = Command::new(program);
-    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("LANG", "C").current_dir("/");
+    command
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("LANG", "C")
+        .current_dir("/");
     if let Some((uid, gid)) = server_user() {
         command.uid(uid).gid(gid);
     }

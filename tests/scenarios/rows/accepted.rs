@@ -1,10 +1,10 @@
 //! Logins that work, by every method and every client.
 
+use crate::At;
 use crate::row::{Expect, RIGHT, Row, cancel, ok, opaque, row};
 use crate::support::client::Who;
 use crate::support::peer::{GSS_REQUEST, V3, Wire};
 use crate::support::server::Version;
-use crate::At;
 
 const SCRAM: &str = "scram-sha-256";
 
@@ -30,7 +30,9 @@ fn by_every_client() -> Vec<Row> {
         row("psycopg logs in by SCRAM").by(Who::Psycopg).expect(scram().driver("libpq|psycopg")),
         row("pg8000 logs in by SCRAM").by(Who::Pg8000).expect(scram().driver("pg8000")),
         // Its pair of client_encoding first and unquoted is tokio-postgres's alone among the known.
-        row("tokio-postgres logs in by SCRAM").by(Who::TokioPostgres).expect(scram().driver("tokio-postgres")),
+        row("tokio-postgres logs in by SCRAM")
+            .by(Who::TokioPostgres)
+            .expect(scram().driver("tokio-postgres")),
     ]
 }
 
@@ -38,8 +40,15 @@ fn by_every_method() -> Vec<Row> {
     vec![
         row("a trust line asks for nothing").user("trust_any").no_password().database("d_trust").expect(ok()),
         row("md5 works").user("app_md5").database("d_md5").expect(ok().method("md5").warning("*")),
-        row("md5 works with node-postgres 7.8").by(Who::Pg7).user("app_md5").database("d_md5").expect(ok().method("md5")),
-        row("a cleartext line works").user("app_clear").database("d_clear").expect(ok().method("password|cleartext")),
+        row("md5 works with node-postgres 7.8")
+            .by(Who::Pg7)
+            .user("app_md5")
+            .database("d_md5")
+            .expect(ok().method("md5")),
+        row("a cleartext line works")
+            .user("app_clear")
+            .database("d_clear")
+            .expect(ok().method("password|cleartext")),
         row("an md5 line asks a role with a SCRAM secret for SCRAM").database("d_md5").expect(scram()),
         row("a login with the expected password is only a login").knows(RIGHT).expect(scram()),
         row("a wrong expected password does not make a login fail").knows("not-the-pw-5T").expect(scram()),
@@ -100,16 +109,15 @@ fn by_other_roads() -> Vec<Row> {
             .expect(ok()),
         row("a startup packet that comes byte by byte is a startup packet")
             .by(Who::Raw(|wire| {
-                let bytes = crate::support::peer::startup(V3, &[("user", "trust_any"), ("database", "d_trust")]);
+                let bytes =
+                    crate::support::peer::startup(V3, &[("user", "trust_any"), ("database", "d_trust")]);
                 for byte in bytes {
                     wire.send(&[byte])?;
                 }
                 wire.read_until(b'Z').map(drop)
             }))
             .expect(ok()),
-        row("a cancel request is no login")
-            .by(Who::Raw(cancel_nobody))
-            .expect(cancel()),
+        row("a cancel request is no login").by(Who::Raw(cancel_nobody)).expect(cancel()),
     ]
 }
 

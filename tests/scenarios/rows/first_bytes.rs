@@ -19,10 +19,9 @@ fn the_way_there() -> Vec<Row> {
         row("nobody listens on the upstream's port")
             .at(At::Nobody)
             .expect(failed("connect", "connection_refused").variant("all_addresses|-").proven()),
-        row("node-postgres, too, gets a report when nobody listens")
-            .at(At::Nobody)
-            .by(Who::Pg)
-            .expect(failed("connect", "connection_refused").variant("all_addresses|-").proven().leg("server")),
+        row("node-postgres, too, gets a report when nobody listens").at(At::Nobody).by(Who::Pg).expect(
+            failed("connect", "connection_refused").variant("all_addresses|-").proven().leg("server"),
+        ),
         row("there is no server socket at the path")
             .at(At::Text("host=/nonexistent/sockets port=5432"))
             .expect(failed("connect", "unix_socket_missing").proven()),
@@ -113,7 +112,9 @@ fn who_answers() -> Vec<Row> {
 
 fn who_calls() -> Vec<Row> {
     vec![
-        row("a health check that only connects is a probe").by(Who::Raw(|_| Ok(()))).expect(probe("tcp_probe")),
+        row("a health check that only connects is a probe")
+            .by(Who::Raw(|_| Ok(())))
+            .expect(probe("tcp_probe")),
         row("an HTTP request is a probe")
             .by(Who::Raw(|wire| {
                 wire.send(b"GET /healthz HTTP/1.1\r\nHost: db\r\n\r\n")?;
@@ -134,7 +135,13 @@ fn who_calls() -> Vec<Row> {
                 wire.send(b"\xde\xad\xbe\xef\xde\xad\xbe\xef\xde\xad\xbe\xef")?;
                 wire.read_to_end().map(drop)
             }))
-            .expect(probe("garbage").or(failed("startup", "startup_malformed")).or(failed("startup", "not_a_client").variant("garbage"))),
+            .expect(
+                probe("garbage").or(failed("startup", "startup_malformed")).or(failed(
+                    "startup",
+                    "not_a_client",
+                )
+                .variant("garbage")),
+            ),
         row("a client that connects and says nothing runs into our deadline")
             .args(&["--login-timeout", "1s"])
             .by(Who::Raw(|wire| wire.read_to_end().map(drop)))
@@ -148,6 +155,7 @@ fn who_calls() -> Vec<Row> {
             }))
             .expect(failed("startup", "startup_timeout").provable()),
         row("bytes behind an SSLRequest are reported")
+            .args(&["--login-timeout", "3s"])
             .by(Who::Raw(|wire| {
                 let login = startup(V3, &[("user", "trust_any"), ("database", "d_trust")]);
                 wire.send(&[SSL_REQUEST, &login].concat())?;
@@ -161,6 +169,7 @@ fn who_calls() -> Vec<Row> {
                 wire.read_to_end().map(drop)
             }))
             .sslmode("require")
+            .args(&["--login-timeout", "3s"])
             .expect(failed("ssl_request", "plaintext_injected").proven().leg("client|server")),
     ]
 }
@@ -195,7 +204,12 @@ fn startup_packets() -> Vec<Row> {
                 wire.startup(4 << 16, &[("user", "trust_any"), ("database", "d_trust")])?;
                 wire.read_until(b'Z').map(drop)
             }))
-            .expect(failed("startup|auth_request", "protocol_version_unsupported").variant("too_new").proven().sqlstate("0A000")),
+            .expect(
+                failed("startup|auth_request", "protocol_version_unsupported")
+                    .variant("too_new")
+                    .proven()
+                    .sqlstate("0A000"),
+            ),
         row("a client of protocol 2")
             .by(Who::Raw(|wire| {
                 let mut body = (2_u32 << 16).to_be_bytes().to_vec();
@@ -203,7 +217,9 @@ fn startup_packets() -> Vec<Row> {
                 wire.send(&packet(&body))?;
                 wire.read_until(b'Z').map(drop)
             }))
-            .expect(failed("startup|auth_request", "protocol_version_unsupported").variant("too_old").proven()),
+            .expect(
+                failed("startup|auth_request", "protocol_version_unsupported").variant("too_old").proven(),
+            ),
         row("a client of protocol 3.9999 that understands no negotiation is told 3.0 or 3.2")
             .by(Who::Raw(grease))
             .expect(ok()),
@@ -213,7 +229,11 @@ fn startup_packets() -> Vec<Row> {
             .by(Who::Psycopg)
             .option("max_protocol_version", "latest")
             .option("min_protocol_version", "3.2")
-            .expect(failed("startup|auth_request", "protocol_version_unsupported").variant("minimum_not_met").unproven()),
+            .expect(
+                failed("startup|auth_request", "protocol_version_unsupported")
+                    .variant("minimum_not_met")
+                    .unproven(),
+            ),
     ]
 }
 

@@ -22,26 +22,41 @@ fn pgbouncer() -> Vec<Row> {
         bouncer("a login works").expect(ok().method("scram-sha-256")),
         bouncer("a login works, with node-postgres").by(Who::Pg).expect(ok()),
         bouncer("no such database").database("no_such_db").expect(
-            middle("auth_request|session_setup|scram_client_final", "no_such_database").sqlstate("08P01|3D000"),
+            middle("auth_request|session_setup|scram_client_final", "no_such_database")
+                .sqlstate("08P01|3D000"),
         ),
         // It runs the exchange to its end with a made-up secret, so that names can't be tried.
         bouncer("no such user").user("ghost").expect(
-            middle("auth_request|scram_client_final", "no_such_user|credentials_lookup|-").sqlstate("08P01|28P01")
+            middle("auth_request|scram_client_final", "no_such_user|credentials_lookup|-")
+                .sqlstate("08P01|28P01")
                 .or(failed("scram_client_final", "password_rejected").possible()),
         ),
         bouncer("a wrong password").password(WRONG).expect(
-            middle("scram_client_final", "*").sqlstate("08P01|28P01")
-                .or(failed("scram_client_final", "password_rejected").possible().sqlstate("08P01|28P01")),
+            middle("scram_client_final", "*").sqlstate("08P01|28P01").or(failed(
+                "scram_client_final",
+                "password_rejected",
+            )
+            .possible()
+            .sqlstate("08P01|28P01")),
         ),
-        bouncer("quotes kept around the password").password("\"correct-pw-7Q\"").knows(RIGHT).expect(
-            failed("scram_client_final", "password_mismatch").variant("quotes_kept").proven(),
-        ),
-        bouncer("its own login at the server fails").user("app_md5").database("d_md5").password("stale-pw-of-the-pooler").expect(
-            middle("session_setup|scram_client_final|auth_request", "server_login_failed|-"),
-        ),
-        bouncer("a startup parameter that it does not know").by(Who::Asyncpg).setting("search_path", "shop").expect(
-            failed("auth_request|session_setup", "startup_parameter_refused").variant("pooler_unsupported").provable().sqlstate("08P01"),
-        ),
+        bouncer("quotes kept around the password")
+            .password("\"correct-pw-7Q\"")
+            .knows(RIGHT)
+            .expect(failed("scram_client_final", "password_mismatch").variant("quotes_kept").proven()),
+        bouncer("its own login at the server fails")
+            .user("app_md5")
+            .database("d_md5")
+            .password("stale-pw-of-the-pooler")
+            .expect(middle("session_setup|scram_client_final|auth_request", "server_login_failed|-")),
+        bouncer("a startup parameter that it does not know")
+            .by(Who::Asyncpg)
+            .setting("search_path", "shop")
+            .expect(
+                failed("auth_request|session_setup", "startup_parameter_refused")
+                    .variant("pooler_unsupported")
+                    .provable()
+                    .sqlstate("08P01"),
+            ),
         row("PgBouncer: its limit of clients is reached")
             .only(Version::V15)
             .at(At::SmallBouncer)

@@ -26,28 +26,48 @@ fn refused_in_plaintext() -> Expect {
         .unproven()
         .sqlstate("28000")
         .alternative("hba_requires_tls")
-        .or(failed("auth_request", "hba_requires_tls").variant("*").unproven().sqlstate("28000").alternative("hba_no_entry"))
+        .or(failed("auth_request", "hba_requires_tls")
+            .variant("*")
+            .unproven()
+            .sqlstate("28000")
+            .alternative("hba_no_entry"))
 }
 
 fn pg_hba() -> Vec<Row> {
     vec![
         row("no line matches the database").database("d_none").expect(refused_in_plaintext()),
-        row("no line matches, with node-postgres").by(Who::Pg).database("d_none").expect(refused_in_plaintext()),
-        row("no line matches, with postgres.js").by(Who::PostgresJs).database("d_none").expect(refused_in_plaintext()),
-        row("no line matches, with asyncpg").by(Who::Asyncpg).database("d_none").expect(refused_in_plaintext()),
+        row("no line matches, with node-postgres")
+            .by(Who::Pg)
+            .database("d_none")
+            .expect(refused_in_plaintext()),
+        row("no line matches, with postgres.js")
+            .by(Who::PostgresJs)
+            .database("d_none")
+            .expect(refused_in_plaintext()),
+        row("no line matches, with asyncpg")
+            .by(Who::Asyncpg)
+            .database("d_none")
+            .expect(refused_in_plaintext()),
         row("only a hostssl line matches and the client never asks for TLS")
             .by(Who::Pg)
             .database("d_ssl")
             .expect(refused_in_plaintext()),
         // Its own source line is the only difference; a table of those lines may know it, or not.
         row("a reject line matches").database("d_reject").expect(
-            failed("auth_request", "hba_reject")
-                .sqlstate("28000")
-                .or(failed("auth_request", "hba_no_entry|hba_requires_tls").variant("*").unproven().alternative("hba_reject")),
+            failed("auth_request", "hba_reject").sqlstate("28000").or(failed(
+                "auth_request",
+                "hba_no_entry|hba_requires_tls",
+            )
+            .variant("*")
+            .unproven()
+            .alternative("hba_reject")),
         ),
-        row("`all` does not match a replication connection").user("anydb").option("replication", "true").expect(
-            failed("auth_request", "hba_no_entry").variant("replication").unproven().sqlstate("28000"),
-        ),
+        row("`all` does not match a replication connection")
+            .user("anydb")
+            .option("replication", "true")
+            .expect(
+                failed("auth_request", "hba_no_entry").variant("replication").unproven().sqlstate("28000"),
+            ),
         row("an ident line and no ident server")
             .database("d_ident")
             .expect(failed("auth_request", "ident_failed").provable().sqlstate("28000")),
@@ -63,7 +83,10 @@ fn capacity() -> Vec<Row> {
         failed(step, "too_many_connections").variant(variant).provable().sqlstate("53300").leg("server")
     };
     vec![
-        row("all connection slots are taken").at(At::Full).prepare(fill_all).expect(too_many("auth_request", "server")),
+        row("all connection slots are taken")
+            .at(At::Full)
+            .prepare(fill_all)
+            .expect(too_many("auth_request", "server")),
         row("all connection slots are taken, with node-postgres")
             .at(At::Full)
             .by(Who::Pg)
@@ -74,7 +97,9 @@ fn capacity() -> Vec<Row> {
             .prepare(fill_unreserved)
             .expect(too_many("session_setup", "reserved")),
         row("the role has reached its limit").user("app_limited").expect(too_many("session_setup", "role")),
-        row("the database has reached its limit").database("d_limited").expect(too_many("session_setup", "database")),
+        row("the database has reached its limit")
+            .database("d_limited")
+            .expect(too_many("session_setup", "database")),
         row("the server takes no replication connections")
             .at(At::Full)
             .prepare(|_| Box::new(()))
@@ -99,7 +124,9 @@ fn fill(server: &Server, user: &str, count: usize) -> Box<dyn Any> {
     while held.len() < count {
         match Wire::log_in_by_trust(server.addr(), user, "postgres") {
             Ok(wire) => held.push(wire),
-            Err(error) => assert!(began.elapsed() < crate::support::DEADLINE, "the server can't be filled: {error}"),
+            Err(error) => {
+                assert!(began.elapsed() < crate::support::DEADLINE, "the server can't be filled: {error}")
+            }
         }
     }
     Box::new(held)
@@ -112,7 +139,10 @@ fn state() -> Vec<Row> {
         |variant| failed("auth_request", "server_not_accepting").variant(variant).proven().sqlstate("57P03");
     vec![
         row("the server is starting up").at(At::Starting).expect(not_accepting("starting_up|recovery|-")),
-        row("the server is shutting down").at(At::Stopping).prepare(stop_smartly).expect(not_accepting("shutting_down|-")),
+        row("the server is shutting down")
+            .at(At::Stopping)
+            .prepare(stop_smartly)
+            .expect(not_accepting("shutting_down|-")),
         row("the standby takes no connections").at(At::Standby).expect(not_accepting("standby|-")),
         row("the standby takes no connections, with node-postgres")
             .at(At::Standby)
@@ -124,7 +154,11 @@ fn state() -> Vec<Row> {
 fn stop_smartly(server: &Server) -> Box<dyn Any> {
     let held = Wire::log_in_by_trust(server.addr(), "postgres", "postgres").expect("a session");
     server.signal(Signal::TERM);
-    assert!(server.wait_log(|line| line.contains("received smart shutdown request")), "{}", server.log_text());
+    assert!(
+        server.wait_log(|line| line.contains("received smart shutdown request")),
+        "{}",
+        server.log_text()
+    );
     Box::new(held)
 }
 
@@ -132,9 +166,9 @@ fn stop_smartly(server: &Server) -> Box<dyn Any> {
 fn in_german() -> Vec<Row> {
     let german = |claim: &str| row(format!("in German: {claim}")).only(Version::V15).at(At::German);
     vec![
-        german("a wrong password").password(crate::row::WRONG).expect(
-            failed("scram_client_final", "password_rejected").possible().sqlstate("28P01"),
-        ),
+        german("a wrong password")
+            .password(crate::row::WRONG)
+            .expect(failed("scram_client_final", "password_rejected").possible().sqlstate("28P01")),
         german("no line matches").database("d_none").expect(refused_in_plaintext()),
         german("an ident line").database("d_ident").expect(failed("auth_request", "ident_failed").provable()),
         german("no such database")

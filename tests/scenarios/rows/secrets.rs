@@ -54,7 +54,9 @@ mod clients {
 
 fn same_bytes() -> Vec<Row> {
     vec![
-        row("a role that does not exist looks like a wrong password").user("ghost").expect(rejected("scram_client_final")),
+        row("a role that does not exist looks like a wrong password")
+            .user("ghost")
+            .expect(rejected("scram_client_final")),
         row("a role without a password looks like a wrong password")
             .user("app_nopw")
             .expect(rejected("scram_client_final")),
@@ -68,29 +70,43 @@ fn same_bytes() -> Vec<Row> {
             .user("ghost")
             .database("d_md5")
             .expect(rejected("scram_client_final")),
-        row("a wrong password over md5").user("app_md5").database("d_md5").password(WRONG).expect(
-            failed("md5", "password_rejected").possible().sqlstate("28P01"),
-        ),
+        row("a wrong password over md5")
+            .user("app_md5")
+            .database("d_md5")
+            .password(WRONG)
+            .expect(failed("md5", "password_rejected").possible().sqlstate("28P01")),
         row("a wrong password over md5 from node-postgres 7.8")
             .by(Who::Pg7)
             .user("app_md5")
             .database("d_md5")
             .password(WRONG)
             .expect(failed("md5", "password_rejected").possible().sqlstate("28P01").driver("node-postgres")),
-        row("a wrong password in cleartext").user("app_clear").database("d_clear").password(WRONG).expect(
-            failed("password", "password_rejected").possible().sqlstate("28P01"),
-        ),
+        row("a wrong password in cleartext")
+            .user("app_clear")
+            .database("d_clear")
+            .password(WRONG)
+            .expect(failed("password", "password_rejected").possible().sqlstate("28P01")),
         row("a missing role in cleartext").user("ghost").database("d_clear").expect(
             failed("password", "password_rejected").possible().sqlstate("28P01").alternative("role_missing"),
         ),
         row("a role name with another case is a role that does not exist").user("App_Scram").expect(
-            rejected("scram_client_final").or(failed("scram_client_final", "role_missing").variant("*").unproven()),
+            rejected("scram_client_final")
+                .or(failed("scram_client_final", "role_missing").variant("*").unproven()),
         ),
         row("a role name with a blank behind it is a role that does not exist").user("app_scram ").expect(
-            rejected("scram_client_final").or(failed("scram_client_final", "role_missing").variant("blank_in_name").unproven()),
+            rejected("scram_client_final")
+                .or(failed("scram_client_final", "role_missing").variant("blank_in_name").unproven()),
         ),
         row("a failure after a success of the same user and database says what differs")
-            .after(Who::Pg, Login { user: "app_scram".into(), password: Some(RIGHT.into()), database: Some("d_scram".into()), ..Login::default() })
+            .after(
+                Who::Pg,
+                Login {
+                    user: "app_scram".into(),
+                    password: Some(RIGHT.into()),
+                    database: Some("d_scram".into()),
+                    ..Login::default()
+                },
+            )
             .password(WRONG)
             .expect(ok())
             .expect(rejected("scram_client_final").differs()),
@@ -102,7 +118,8 @@ fn rejected_all() -> Vec<Row> {
 }
 
 fn expected_password() -> Vec<Row> {
-    let on_server = |step| failed(step, "password_differs_on_server").proven().leg("server").sqlstate("28P01");
+    let on_server =
+        |step| failed(step, "password_differs_on_server").proven().leg("server").sqlstate("28P01");
     // The response fits neither the expected password nor a mistake of it.
     let unknown = |step| failed(step, "password_mismatch").variant("unknown").provable().leg("client");
     vec![
@@ -143,7 +160,10 @@ fn expected_password() -> Vec<Row> {
             .password("the-new-pw-4K")
             .knows("the-new-pw-4K")
             .expect(on_server("password")),
-        row("quite another password is sent").password(WRONG).knows(RIGHT).expect(unknown("scram_client_final")),
+        row("quite another password is sent")
+            .password(WRONG)
+            .knows(RIGHT)
+            .expect(unknown("scram_client_final")),
         row("quite another password is sent over md5")
             .user("app_md5")
             .database("d_md5")
@@ -165,7 +185,10 @@ fn expected_password() -> Vec<Row> {
         row("the client logs in as another user than the connection string names")
             .password(WRONG)
             .knows_user("somebody_else", "some-other-pw-2M")
-            .expect(rejected("scram_client_final").or(failed("scram_client_final", "password_mismatch").variant("unknown").unproven())),
+            .expect(
+                rejected("scram_client_final")
+                    .or(failed("scram_client_final", "password_mismatch").variant("unknown").unproven()),
+            ),
         row("the password of the connection string's user is sent for another user")
             .password("some-other-pw-2M")
             .knows_user("somebody_else", "some-other-pw-2M")
@@ -183,24 +206,33 @@ fn missing_and_empty() -> Vec<Row> {
     let empty = |step| failed(step, "password_empty").proven().leg("client");
     vec![
         row("psql has no password for SCRAM").no_password().expect(missing("sasl_mechanism")),
-        row("psql has no password for md5").user("app_md5").database("d_md5").no_password().expect(missing("md5")),
+        row("psql has no password for md5")
+            .user("app_md5")
+            .database("d_md5")
+            .no_password()
+            .expect(missing("md5")),
         row("psql has no password for cleartext")
             .user("app_clear")
             .database("d_clear")
             .no_password()
             .expect(missing("password")),
-        row("psycopg has no password for SCRAM").by(Who::Psycopg).no_password().expect(missing("sasl_mechanism")),
+        row("psycopg has no password for SCRAM")
+            .by(Who::Psycopg)
+            .no_password()
+            .expect(missing("sasl_mechanism")),
         row("tokio-postgres has no password for SCRAM")
             .by(Who::TokioPostgres)
             .no_password()
             .expect(missing("sasl_mechanism")),
         // node-postgres sends its first message and fails when it needs the password.
-        row("node-postgres has no password for SCRAM").by(Who::Pg).no_password().expect(
-            failed("scram_server_first", "password_missing").confidence("proven|likely|possible"),
-        ),
+        row("node-postgres has no password for SCRAM")
+            .by(Who::Pg)
+            .no_password()
+            .expect(failed("scram_server_first", "password_missing").confidence("proven|likely|possible")),
         // Its first message is out already when it trips over the missing password.
         row("pg8000 has no password for SCRAM").by(Who::Pg8000).no_password().expect(
-            failed("scram_server_first|sasl_mechanism", "password_missing").confidence("likely|possible")
+            failed("scram_server_first|sasl_mechanism", "password_missing")
+                .confidence("likely|possible")
                 .or(failed("scram_server_first|sasl_mechanism", "client_left").possible()),
         ),
         row("asyncpg without a password sends an empty one")
@@ -232,7 +264,8 @@ fn missing_and_empty() -> Vec<Row> {
 }
 
 fn methods() -> Vec<Row> {
-    let unsupported = |step, variant| failed(step, "auth_method_unsupported_by_client").variant(variant).leg("client");
+    let unsupported =
+        |step, variant| failed(step, "auth_method_unsupported_by_client").variant(variant).leg("client");
     vec![
         // pg 7.18 sends the same startup packet and knows SCRAM: the fingerprint alone proves nothing.
         row("node-postgres 7.8 does not know SCRAM")
@@ -247,22 +280,20 @@ fn methods() -> Vec<Row> {
             .by(Who::Pg)
             .database("d_oauth")
             .expect(unsupported("sasl_mechanism|auth_request|oauth", "oauth").provable()),
-        row("node-postgres does not know Kerberos")
-            .only(Version::V15)
-            .by(Who::Pg)
-            .database("d_gss")
-            .expect(
-                unsupported("auth_request|gss", "gss")
-                    .confidence("proven|likely|possible")
-                    .or(failed("gss|auth_request", "gss_failed").variant("unsupported_by_client|-").confidence("proven|likely|possible")),
-            ),
-        row("psql knows Kerberos and has no ticket")
-            .only(Version::V15)
-            .database("d_gss")
-            .expect(
-                failed("gss|auth_request", "gss_failed").variant("*").confidence("proven|likely|possible")
-                    .or(unsupported("auth_request|gss", "gss").unproven()),
-            ),
+        row("node-postgres does not know Kerberos").only(Version::V15).by(Who::Pg).database("d_gss").expect(
+            unsupported("auth_request|gss", "gss").confidence("proven|likely|possible").or(failed(
+                "gss|auth_request",
+                "gss_failed",
+            )
+            .variant("unsupported_by_client|-")
+            .confidence("proven|likely|possible")),
+        ),
+        row("psql knows Kerberos and has no ticket").only(Version::V15).database("d_gss").expect(
+            failed("gss|auth_request", "gss_failed")
+                .variant("*")
+                .confidence("proven|likely|possible")
+                .or(unsupported("auth_request|gss", "gss").unproven()),
+        ),
         row("a server that asks as Redshift does is too new for libpq")
             .at(At::Fake(|wire| {
                 wire.read_packet()?;
@@ -290,7 +321,8 @@ fn methods() -> Vec<Row> {
 fn client_settings() -> Vec<Row> {
     // Without the URL nothing tells these from a missing password: all three are honest, none proven.
     let left = |step| {
-        failed(step, "password_missing").unproven()
+        failed(step, "password_missing")
+            .unproven()
             .or(failed(step, "method_rejected_by_client").unproven())
             .or(failed(step, "client_left").possible())
             .or(failed(step, "auth_method_unsupported_by_client").variant("*").possible())
@@ -347,14 +379,22 @@ fn scram_exchanges() -> Vec<Row> {
                 wire.message(b'p', b"md500112233445566778899aabbccddeeff\0")?;
                 wire.read_until(b'Z').map(drop)
             }))
-            .expect(failed("sasl_mechanism|scram_client_first", "sasl_response_invalid").provable().sqlstate("08P01")),
+            .expect(
+                failed("sasl_mechanism|scram_client_first", "sasl_response_invalid")
+                    .provable()
+                    .sqlstate("08P01"),
+            ),
         row("a client sends a query instead of a SASL response")
             .by(Who::Raw(|wire| {
                 begin_scram(wire)?;
                 wire.message(b'Q', b"select 1\0")?;
                 wire.read_until(b'Z').map(drop)
             }))
-            .expect(failed("sasl_mechanism|scram_client_first", "sasl_response_invalid").provable().sqlstate("08P01")),
+            .expect(
+                failed("sasl_mechanism|scram_client_first", "sasl_response_invalid")
+                    .provable()
+                    .sqlstate("08P01"),
+            ),
         row("a client-first message that is no SCRAM")
             .by(Who::Raw(|wire| {
                 begin_scram(wire)?;
@@ -371,8 +411,11 @@ fn scram_exchanges() -> Vec<Row> {
                 wire.read_until(b'Z').map(drop)
             }))
             .expect(
-                failed("scram_client_final", "scram_nonce_mismatch").provable()
-                    .or(failed("scram_client_final", "sasl_response_invalid").provable()),
+                failed("scram_client_final", "scram_nonce_mismatch").provable().or(failed(
+                    "scram_client_final",
+                    "sasl_response_invalid",
+                )
+                .provable()),
             ),
         row("a client of no known driver leaves after server-first")
             .by(Who::Raw(|wire| {
@@ -381,8 +424,11 @@ fn scram_exchanges() -> Vec<Row> {
                 wire.read_until(b'R').map(drop)
             }))
             .expect(
-                failed("scram_server_first|scram_client_final", "client_left").possible()
-                    .or(failed("scram_server_first", "password_missing").unproven()),
+                failed("scram_server_first|scram_client_final", "client_left").possible().or(failed(
+                    "scram_server_first",
+                    "password_missing",
+                )
+                .unproven()),
             ),
         row("node-postgres refuses too many iterations")
             .by(Who::Pg)
@@ -428,7 +474,12 @@ fn bad_server_key() -> String {
 
 fn jwt(claims: &str) -> String {
     let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
-    format!("{}.{}.{}", part(r#"{"alg":"RS256","typ":"JWT"}"#), part(claims), part("a signature of thirty-two bytes.."))
+    format!(
+        "{}.{}.{}",
+        part(r#"{"alg":"RS256","typ":"JWT"}"#),
+        part(claims),
+        part("a signature of thirty-two bytes..")
+    )
 }
 
 /// An AWS token as `aws rds generate-db-auth-token` prints it.
@@ -448,8 +499,11 @@ fn cloud_tokens() -> Vec<Row> {
     let now = SystemTime::now();
     let old = now - std::time::Duration::from_secs(3 * 24 * 3600);
     let expiry = now.duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs() + 3600;
-    let token = |claim: &str, who, token: &str| row(claim).by(who).user("app_clear").database("d_clear").password(token);
-    let invalid = |variant| failed("password", "cloud_token_invalid").variant(variant).provable().leg("client");
+    let token = |claim: &str, who, token: &str| {
+        row(claim).by(who).user("app_clear").database("d_clear").password(token)
+    };
+    let invalid =
+        |variant| failed("password", "cloud_token_invalid").variant(variant).provable().leg("client");
     vec![
         token(
             "an Entra token that expired",
@@ -463,10 +517,12 @@ fn cloud_tokens() -> Vec<Row> {
             &jwt(&format!(r#"{{"aud":"https://management.azure.com","exp":{expiry},"upn":"app_clear"}}"#)),
         )
         .expect(invalid("wrong_audience")),
-        token("an AWS token that expired", Who::Psycopg, &rds_token("app_clear", old)).expect(invalid("expired")),
+        token("an AWS token that expired", Who::Psycopg, &rds_token("app_clear", old))
+            .expect(invalid("expired")),
         token("an AWS token that expired, from node-postgres", Who::Pg, &rds_token("app_clear", old))
             .expect(invalid("expired")),
-        token("an AWS token of another user", Who::Psycopg, &rds_token("somebody", now)).expect(invalid("wrong_user")),
+        token("an AWS token of another user", Who::Psycopg, &rds_token("somebody", now))
+            .expect(invalid("wrong_user")),
         token(
             "an AWS token that was cut",
             Who::Psycopg,
@@ -476,13 +532,17 @@ fn cloud_tokens() -> Vec<Row> {
         token(
             "an AWS token that was percent-encoded",
             Who::Psycopg,
-            &percent_encoding::utf8_percent_encode(&rds_token("app_clear", now), percent_encoding::NON_ALPHANUMERIC)
-                .to_string(),
+            &percent_encoding::utf8_percent_encode(
+                &rds_token("app_clear", now),
+                percent_encoding::NON_ALPHANUMERIC,
+            )
+            .to_string(),
         )
         .expect(invalid("encoded")),
         // Every claim of it is in order: why the server refuses can't be seen.
         token("an AWS token with nothing wrong in it", Who::Psycopg, &rds_token("app_clear", now)).expect(
-            failed("password", "password_rejected").possible()
+            failed("password", "password_rejected")
+                .possible()
                 .or(failed("password", "cloud_token_invalid").variant("*").unproven())
                 .or(failed("password", "external_auth_failed").variant("*").unproven()),
         ),
@@ -491,7 +551,8 @@ fn cloud_tokens() -> Vec<Row> {
 
 fn external() -> Vec<Row> {
     // LDAP, PAM and RADIUS share routine and SQLSTATE: only the text's words say which.
-    let refused = |variant| failed("password", "external_auth_failed").variant(variant).unproven().sqlstate("28000");
+    let refused =
+        |variant| failed("password", "external_auth_failed").variant(variant).unproven().sqlstate("28000");
     vec![
         row("LDAP behind the server refuses").only(Version::V15).database("d_ldap").expect(refused("ldap|-")),
         row("RADIUS behind the server does not answer").database("d_radius").expect(refused("radius|-")),

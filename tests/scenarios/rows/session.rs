@@ -19,8 +19,14 @@ fn databases() -> Vec<Row> {
     let any = |claim: &str| row(claim).user("anydb");
     vec![
         any("there is no such database").database("no_such_db").expect(missing("absent")),
-        any("there is no such database, with node-postgres").by(Who::Pg).database("no_such_db").expect(missing("absent")),
-        any("there is no such database, with asyncpg").by(Who::Asyncpg).database("no_such_db").expect(missing("absent")),
+        any("there is no such database, with node-postgres")
+            .by(Who::Pg)
+            .database("no_such_db")
+            .expect(missing("absent")),
+        any("there is no such database, with asyncpg")
+            .by(Who::Asyncpg)
+            .database("no_such_db")
+            .expect(missing("absent")),
         any("there is no such database, with tokio-postgres")
             .by(Who::TokioPostgres)
             .database("no_such_db")
@@ -36,43 +42,51 @@ fn databases() -> Vec<Row> {
             }))
             .expect(missing("default_is_user_name")),
         any("a carriage return in the database's name").database("d_scram\r").expect(missing("cr_in_name")),
-        any("percent-encoding in the database's name").database("d%5Fscram").expect(missing("percent_in_name")),
+        any("percent-encoding in the database's name")
+            .database("d%5Fscram")
+            .expect(missing("percent_in_name")),
         any("another case in the database's name").database("D_SCRAM").expect(missing("absent|case_differs")),
-        row("the database takes no connections").database("d_closed").expect(
-            failed("session_setup", "database_not_accepting").proven().sqlstate("55000"),
-        ),
-        row("the role has no CONNECT right").database("d_private").expect(
-            failed("session_setup", "connect_privilege_missing").proven().sqlstate("42501"),
-        ),
+        row("the database takes no connections")
+            .database("d_closed")
+            .expect(failed("session_setup", "database_not_accepting").proven().sqlstate("55000")),
+        row("the role has no CONNECT right")
+            .database("d_private")
+            .expect(failed("session_setup", "connect_privilege_missing").proven().sqlstate("42501")),
     ]
 }
 
 fn roles() -> Vec<Row> {
     vec![
         row("a role on a trust line does not exist").user("ghost").no_password().database("d_trust").expect(
-            failed("session_setup", "role_missing").variant("absent|-").proven().sqlstate("28000").leg("server"),
+            failed("session_setup", "role_missing")
+                .variant("absent|-")
+                .proven()
+                .sqlstate("28000")
+                .leg("server"),
         ),
         row("a role on a trust line does not exist, with postgres.js")
             .by(Who::PostgresJs)
             .user("ghost")
             .database("d_trust")
             .expect(failed("session_setup", "role_missing").variant("absent|-").proven()),
-        row("a role on a trust line has a blank behind its name").user("trust_any ").database("d_trust").expect(
-            failed("session_setup", "role_missing").variant("blank_in_name|absent|-").proven(),
-        ),
+        row("a role on a trust line has a blank behind its name")
+            .user("trust_any ")
+            .database("d_trust")
+            .expect(failed("session_setup", "role_missing").variant("blank_in_name|absent|-").proven()),
         row("a role name of seventy letters is cut by the server")
             .user(&"x".repeat(70))
             .database("d_trust")
             .expect(failed("session_setup", "role_missing").variant("name_truncated|absent|-").proven()),
-        row("the role may not log in").user("app_nologin").expect(
-            failed("session_setup", "role_cannot_login").proven().sqlstate("28000"),
-        ),
-        row("the role may not log in, with pg8000").by(Who::Pg8000).user("app_nologin").expect(
-            failed("session_setup", "role_cannot_login").proven(),
-        ),
-        row("the role may not replicate").option("replication", "true").expect(
-            failed("session_setup", "replication_denied").proven().sqlstate("42501"),
-        ),
+        row("the role may not log in")
+            .user("app_nologin")
+            .expect(failed("session_setup", "role_cannot_login").proven().sqlstate("28000")),
+        row("the role may not log in, with pg8000")
+            .by(Who::Pg8000)
+            .user("app_nologin")
+            .expect(failed("session_setup", "role_cannot_login").proven()),
+        row("the role may not replicate")
+            .option("replication", "true")
+            .expect(failed("session_setup", "replication_denied").proven().sqlstate("42501")),
     ]
 }
 
@@ -93,8 +107,12 @@ fn parameters() -> Vec<Row> {
             .by(Who::PostgresJs)
             .url_query("?channel_binding=prefer")
             .expect(refused("unknown").sqlstate("42704")),
-        row("an encoding that does not exist").env("PGCLIENTENCODING", "UTF9").expect(refused("invalid_value").sqlstate("22023")),
-        row("a time zone that does not exist").env("PGTZ", "Asia/Nowhere").expect(refused("invalid_value").sqlstate("22023")),
+        row("an encoding that does not exist")
+            .env("PGCLIENTENCODING", "UTF9")
+            .expect(refused("invalid_value").sqlstate("22023")),
+        row("a time zone that does not exist")
+            .env("PGTZ", "Asia/Nowhere")
+            .expect(refused("invalid_value").sqlstate("22023")),
         row("a setting that only a superuser may change")
             .option("options", "-c log_statement=all")
             .expect(refused("not_permitted").sqlstate("42501")),
@@ -109,11 +127,12 @@ fn parameters() -> Vec<Row> {
             failed("auth_request|startup", "startup_parameter_refused").variant("invalid_value").provable(),
         ),
         row("application_name is reported").env("PGAPPNAME", "the shop").expect(ok()),
-        row("a login trigger refuses").only(Version::V18).database("d_trigger").expect(
-            failed("session_setup", "server_error").provable().sqlstate("P0001"),
-        ),
-        row("a library that the role's sessions load is missing").user("app_preload").expect(
-            failed("session_setup", "server_error").provable().sqlstate("58P01"),
-        ),
+        row("a login trigger refuses")
+            .only(Version::V18)
+            .database("d_trigger")
+            .expect(failed("session_setup", "server_error").provable().sqlstate("P0001")),
+        row("a library that the role's sessions load is missing")
+            .user("app_preload")
+            .expect(failed("session_setup", "server_error").provable().sqlstate("58P01")),
     ]
 }

@@ -16,19 +16,27 @@ pub fn rows() -> Vec<Row> {
 
 fn negotiation() -> Vec<Row> {
     let no_tls = |claim: &str| row(claim).at(At::Plain).sslmode("require");
-    let gave_up = || failed("ssl_request", "server_has_no_tls").variant("client_gave_up").provable().leg("server");
+    let gave_up =
+        || failed("ssl_request", "server_has_no_tls").variant("client_gave_up").provable().leg("server");
     vec![
         no_tls("psql insists on TLS and the server has none").expect(gave_up()),
         no_tls("node-postgres insists on TLS and the server has none").by(Who::Pg).expect(gave_up()),
         no_tls("asyncpg insists on TLS and the server has none").by(Who::Asyncpg).expect(gave_up()),
-        no_tls("tokio-postgres insists on TLS and the server has none").by(Who::TokioPostgres).expect(gave_up()),
+        no_tls("tokio-postgres insists on TLS and the server has none")
+            .by(Who::TokioPostgres)
+            .expect(gave_up()),
         no_tls("postgres.js sends its ClientHello although the server said no")
             .by(Who::PostgresJs)
             .expect(failed("ssl_request", "server_has_no_tls").variant("hello_after_n").proven()),
         row("psql insists on TLS and we were told to answer no")
             .sslmode("require")
             .args(&["--client-tls", "disable"])
-            .expect(failed("ssl_request", "server_has_no_tls").variant("client_gave_up").provable().leg("proxy|server")),
+            .expect(
+                failed("ssl_request", "server_has_no_tls")
+                    .variant("client_gave_up")
+                    .provable()
+                    .leg("proxy|server"),
+            ),
         row("psql wants to verify and has no root certificate")
             .sslmode("verify-full")
             .expect(failed("tls_handshake", "tls_abandoned_by_client").provable()),
@@ -95,7 +103,11 @@ fn verification() -> Vec<Row> {
             .sslmode("verify-ca")
             .ca(certificates().other_ca())
             .option("ssl_max_protocol_version", "TLSv1.2")
-            .expect(failed("tls_handshake", "server_cert_untrusted").variant("unknown_ca|self_signed|-").unproven()),
+            .expect(
+                failed("tls_handshake", "server_cert_untrusted")
+                    .variant("unknown_ca|self_signed|-")
+                    .unproven(),
+            ),
         // In TLS 1.3 the alert is encrypted: its size and who closes are all there is.
         row("libpq does not know the server's authority in TLS 1.3")
             .sslmode("verify-ca")
@@ -110,10 +122,7 @@ fn verification() -> Vec<Row> {
             .sslmode("verify-full")
             .ca(certificates().other_ca())
             .expect(untrusted_at_most()),
-        row("a verified TLS login is opaque")
-            .sslmode("verify-full")
-            .ca(certificates().ca())
-            .expect(opaque()),
+        row("a verified TLS login is opaque").sslmode("verify-full").ca(certificates().ca()).expect(opaque()),
     ]
 }
 
@@ -123,12 +132,14 @@ fn untrusted_at_most() -> crate::row::Expect {
 
 fn retries() -> Vec<Row> {
     // The first attempt is inside TLS: what failed there can't be seen, only that it ended.
-    let masked = || {
-        failed("auth_request", "retry_masks_failure").unproven().related().sqlstate("28000").leg("client")
+    let masked =
+        || failed("auth_request", "retry_masks_failure").unproven().related().sqlstate("28000").leg("client");
+    let retry = |claim: &str, who| {
+        row(claim).by(who).database("d_ssl").sslmode("prefer").expect(opaque()).expect(masked())
     };
-    let retry = |claim: &str, who| row(claim).by(who).database("d_ssl").sslmode("prefer").expect(opaque()).expect(masked());
     vec![
-        retry("asyncpg 0.30 shows the error of its second try and hides the first", Who::Asyncpg030).password(WRONG),
+        retry("asyncpg 0.30 shows the error of its second try and hides the first", Who::Asyncpg030)
+            .password(WRONG),
         retry("asyncpg tries again in plaintext after a wrong password", Who::Asyncpg).password(WRONG),
         retry("psql tries again in plaintext after a wrong password", Who::Psql).password(WRONG),
         retry("psycopg tries again in plaintext after a wrong password", Who::Psycopg).password(WRONG),

@@ -20,7 +20,13 @@ const SCRAM: &[Mistake] = &[
     ("a blank is kept before", "s3cret-One", " s3cret-One", "leading_space", Who::Pg8000),
     ("a byte order mark is kept", "s3cret-One", "\u{feff}s3cret-One", "bom", Who::PostgresJs),
     ("percent-encoding is kept", "p@ss/w0rd", "p%40ss%2Fw0rd", "percent_encoded_kept", Who::Pg),
-    ("percent-encoding is decoded once too often", "100%25sure9", "100%sure9", "percent_decoded_once_too_often", Who::Asyncpg),
+    (
+        "percent-encoding is decoded once too often",
+        "100%25sure9",
+        "100%sure9",
+        "percent_decoded_once_too_often",
+        Who::Asyncpg,
+    ),
     ("percent-encoding is decoded twice", "a%2525b-9x", "a%b-9x", "percent_decoded_twice", Who::Psql),
     ("a plus becomes a blank", "one+two+3x", "one two 3x", "plus_as_space", Who::Psycopg),
     ("a blank becomes a plus", "one two 3x", "one+two+3x", "space_as_plus", Who::TokioPostgres),
@@ -35,7 +41,13 @@ const SCRAM: &[Mistake] = &[
     ("cut at the dollar", "abc1$def2", "abc1", "cut_at_dollar|dollar_expanded", Who::Psql),
     ("cut at the percent sign", "abc1%def2", "abc1", "cut_at_percent", Who::Pg),
     ("a variable in it is expanded to nothing", "abc1$def-2x", "abc1-2x", "dollar_expanded", Who::Pg),
-    ("a variable in braces in it is expanded to nothing", "abc1${def}2x", "abc12x", "dollar_expanded", Who::Psql),
+    (
+        "a variable in braces in it is expanded to nothing",
+        "abc1${def}2x",
+        "abc12x",
+        "dollar_expanded",
+        Who::Psql,
+    ),
     ("two dollars become one", "abc1$$def2", "abc1$def2", "dollar_doubled", Who::Psycopg),
     ("one dollar becomes two", "abc1$def2", "abc1$$def2", "dollar_doubled", Who::Psql),
     ("a shell escape is left in", "abc1$def2", "abc1\\$def2", "backslash_kept", Who::Pg),
@@ -44,17 +56,53 @@ const SCRAM: &[Mistake] = &[
     ("all upper case", "s3cret-One", "S3CRET-ONE", "case_changed", Who::Psql),
     ("all lower case", "s3cret-One", "s3cret-one", "case_changed", Who::Asyncpg),
     ("caps lock", "s3cret-One", "S3CRET-oNE", "caps_lock", Who::Psql),
-    ("another normal form, from a driver that prepares nothing", "p\u{e4}ss-w0rd", "pa\u{308}ss-w0rd", "unicode_form", Who::PostgresJs),
+    (
+        "another normal form, from a driver that prepares nothing",
+        "p\u{e4}ss-w0rd",
+        "pa\u{308}ss-w0rd",
+        "unicode_form",
+        Who::PostgresJs,
+    ),
     // The raw compatibility form is also just another normal form of it.
-    ("a ligature that the server replaces and the driver does not", "\u{fb01}sh-w0rd", "\u{fb01}sh-w0rd", "not_saslprepped", Who::PostgresJs),
-    ("a blank of no width that the server drops and the driver does not", "fi\u{ad}sh-w0rd", "fi\u{ad}sh-w0rd", "not_saslprepped", Who::PostgresJs),
+    (
+        "a ligature that the server replaces and the driver does not",
+        "\u{fb01}sh-w0rd",
+        "\u{fb01}sh-w0rd",
+        "not_saslprepped",
+        Who::PostgresJs,
+    ),
+    (
+        "a blank of no width that the server drops and the driver does not",
+        "fi\u{ad}sh-w0rd",
+        "fi\u{ad}sh-w0rd",
+        "not_saslprepped",
+        Who::PostgresJs,
+    ),
     ("UTF-8 read as Latin-1", "p\u{e4}ss-w0rd", "p\u{c3}\u{a4}ss-w0rd", "latin1", Who::Pg),
-    ("cut off after twenty characters", "correct-horse-battery-staple-9", "correct-horse-batter", "truncated", Who::Psql),
-    ("cut off after sixteen characters", "correct-horse-battery-staple-9", "correct-horse-ba", "truncated", Who::Pg),
+    (
+        "cut off after twenty characters",
+        "correct-horse-battery-staple-9",
+        "correct-horse-batter",
+        "truncated",
+        Who::Psql,
+    ),
+    (
+        "cut off after sixteen characters",
+        "correct-horse-battery-staple-9",
+        "correct-horse-ba",
+        "truncated",
+        Who::Pg,
+    ),
     ("the word undefined", "s3cret-One", "undefined", "literal_undefined", Who::Pg),
     ("the word null", "s3cret-One", "null", "literal_null", Who::PostgresJs),
     ("the word None", "s3cret-One", "None", "literal_null", Who::Psycopg),
-    ("an unexpanded variable in braces", "s3cret-One", "${POSTGRES_PASSWORD}", "variable_unexpanded", Who::Pg),
+    (
+        "an unexpanded variable in braces",
+        "s3cret-One",
+        "${POSTGRES_PASSWORD}",
+        "variable_unexpanded",
+        Who::Pg,
+    ),
     ("an unexpanded variable", "s3cret-One", "$PGPASSWORD", "variable_unexpanded", Who::Psql),
     ("an unexpanded variable of Windows", "s3cret-One", "%DB_PASSWORD%", "variable_unexpanded", Who::Psql),
 ];
@@ -77,7 +125,12 @@ pub fn rows() -> Vec<Row> {
                 .role(&format!("mistake_{number}"), expected)
                 .password(sent)
                 .knows(expected)
-                .expect(failed("scram_client_final", "password_mismatch").variant(variant).proven().sqlstate("28P01")),
+                .expect(
+                    failed("scram_client_final", "password_mismatch")
+                        .variant(variant)
+                        .proven()
+                        .sqlstate("28P01"),
+                ),
         );
     }
     for (method, step, user, database) in
