@@ -1,1 +1,6 @@
-//! (room to be filled)
+//! Listener, dial, relay.
+
+pub mod engine;
+mod pair;
+
+pub use pair::{Guard, Totals};
