@@ -1,1 +1,76 @@
-//! (room to be filled)
+//! Facts to cause, evidence and fix.
+//!
+//! [`diagnose`] takes a record and what is known around it and names the step that failed, the cause,
+//! how sure that is, and what proves it. It is total: any record has a diagnosis. The position on the
+//! wire, SQLSTATE and routine decide; the text of an error is used only where a product has no other
+//! mark, because servers speak many languages.
+
+mod causes;
+pub mod context;
+mod departure;
+mod encryption;
+mod finding;
+mod fixes;
+mod middle;
+mod opening;
+mod password;
+mod path;
+mod postgres;
+mod refusal;
+mod session;
+pub mod story;
+
+pub use causes::Cause;
+pub use context::Context;
+pub use finding::{Confidence, Diagnosis, Finding, Leg, Outcome, Warning};
+
+use crate::handshake::{Record, Step};
+
+/// Names the cause of what the record shows.
+pub fn diagnose(record: &Record, context: &Context<'_>) -> Diagnosis {
+    if record.cancel.is_some() {
+        return Diagnosis::without_finding(Outcome::Cancel);
+    }
+    if let Some(finding) = path::limit(context) {
+        return Diagnosis::failed(finding);
+    }
+    if let Some(finding) = opening::not_a_client(record, context) {
+        return Diagnosis { outcome: Outcome::Probe, finding: Some(finding), warnings: Vec::new() };
+    }
+    if record.session.ready.is_some() {
+        let warnings = session::warnings(record, context);
+        return Diagnosis { outcome: Outcome::Ok, finding: None, warnings };
+    }
+    let finding = opening::broken_start(record, context)
+        .or_else(|| path::unreachable(context))
+        .or_else(|| path::not_postgres(record))
+        .or_else(|| encryption::negotiation(record, context))
+        .or_else(|| encryption::tls(record, context))
+        .or_else(|| refused(record, context));
+    match finding {
+        Some(finding) => Diagnosis::failed(finding),
+        None if encryption::is_opaque(record) => Diagnosis::without_finding(Outcome::Opaque),
+        None => Diagnosis::failed(departure::left(record, context)),
+    }
+}
+
+/// The server said why it refused.
+fn refused(record: &Record, context: &Context<'_>) -> Option<Finding> {
+    let error = record.error.as_ref()?;
+    if let Some(finding) = password::token(record, context) {
+        return Some(finding);
+    }
+    if let Some(finding) = middle::refusal(record, error, context) {
+        return Some(finding);
+    }
+    Some(match record.step.unwrap_or(Step::AuthRequest) {
+        Step::SessionSetup => session::refusal(record, error),
+        Step::Password | Step::Md5 | Step::ScramClientFinal => password::refusal(record, error, context),
+        Step::SaslMechanism | Step::ScramClientFirst | Step::ScramServerFirst | Step::ScramServerFinal => {
+            password::sasl(record, error, context)
+        }
+        Step::Oauth => password::oauth(record, error),
+        Step::Gss => password::gss(record, error),
+        _ => refusal::before_request(record, error, context),
+    })
+}

@@ -6,6 +6,14 @@
 
 use std::time::Duration;
 
+pub mod driver;
+pub mod ladder;
+mod observer;
+pub mod record;
+
+pub use observer::Observer;
+pub use record::{Record, Step};
+
 /// Which end of the conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Side {
@@ -53,39 +61,4 @@ pub enum Attention {
     Opaque,
     /// A CancelRequest was sent; there is no login here.
     Cancel,
-}
-
-/// Watches one connection.
-#[derive(Debug, Default)]
-pub struct Observer {}
-
-/// Everything that was seen of one handshake.
-#[derive(Debug, Default)]
-pub struct Record {}
-
-impl Observer {
-    /// A fresh observer for a connection that was just accepted.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Looks at bytes that were already written on to the other side.
-    pub fn eat(&mut self, chunk: Chunk<'_>) {
-        let _ = chunk;
-    }
-
-    /// Notes that `side` stopped sending.
-    pub fn closed(&mut self, at: Duration, side: Side, how: Close) {
-        let _ = (at, side, how);
-    }
-
-    /// What the observer needs next.
-    pub fn attention(&self) -> Attention {
-        Attention::Watching
-    }
-
-    /// Ends the watch.
-    pub fn finish(self) -> Record {
-        Record::default()
-    }
 }

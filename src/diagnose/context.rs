@@ -1,0 +1,97 @@
+//! What is known around a record: how the server was reached, which password was expected, what the
+//! proxy itself did. All of it is data; nothing here asks a clock or a file.
+
+use std::time::Duration;
+
+use crate::handshake::{Close, Side};
+use crate::password::Judgement;
+
+/// Everything around one record.
+#[derive(Clone, Debug, Default)]
+pub struct Context<'a> {
+    /// The attempts to reach the server, in order.
+    pub dials: &'a [Dial],
+    /// What the proxy itself ended the connection for.
+    pub limit: Option<&'a Limit>,
+    /// The proxy answered the SSLRequest itself (`--client-tls disable`).
+    pub ssl_answered_by_us: bool,
+    /// What testing the password showed; `None` where there was nothing to test.
+    pub judgement: Option<&'a Judgement>,
+    /// The password that was expected.
+    pub expected: Option<Expectation<'a>>,
+    /// Seconds since 1970: what tokens' expiry is held against.
+    pub now_unix: i64,
+    /// The host name that leads to the server, as the user wrote it.
+    pub server_host: Option<&'a str>,
+    /// Our own address towards the server: what it takes for the client's.
+    pub our_address: Option<&'a str>,
+    /// The client is on another machine.
+    pub client_is_remote: bool,
+    /// What the outside of an encrypted connection showed.
+    pub opaque: Option<Opaque>,
+    /// An earlier attempt of the same client, moments before.
+    pub earlier: Option<&'a super::story::Earlier>,
+}
+
+/// Where the expected password came from.
+#[derive(Clone, Copy, Debug)]
+pub struct Expectation<'a> {
+    /// Its place in words (`DATABASE_URL`, `--password-file`).
+    pub source: &'a str,
+    /// The user whom it is for; `None` when it is for any.
+    pub user: Option<&'a str>,
+}
+
+/// One attempt to reach the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dial {
+    /// The host as configured: a name, an address or a socket path.
+    pub host: String,
+    /// The address tried, with its port; `None` when the name gave none.
+    pub address: Option<String>,
+    /// How long it took.
+    pub took: Duration,
+    /// How it ended.
+    pub result: Result<(), DialFault>,
+}
+
+/// Why an attempt to reach the server failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DialFault {
+    /// The resolver knows no such name.
+    NameNotFound,
+    /// The resolver could not say (EAI_AGAIN).
+    NameTemporary,
+    /// RST to SYN, or ECONNREFUSED on a Unix socket.
+    Refused,
+    /// No answer in time.
+    Timeout,
+    /// No route for the address.
+    Unreachable,
+    /// No such Unix socket.
+    SocketMissing,
+    /// The address is our own listener.
+    Loop,
+    /// Something else, in the system's words.
+    Other(String),
+}
+
+/// What the proxy itself ended a connection for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// Its name, as the option is called.
+    pub name: &'static str,
+    /// Its value.
+    pub value: u64,
+}
+
+/// The outside of an encrypted connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opaque {
+    /// Bytes the client sent in all.
+    pub client_bytes: u64,
+    /// Bytes the server sent in all.
+    pub server_bytes: u64,
+    /// Who closed, how and when, if it closed while it was still watched.
+    pub closed: Option<(Side, Close, Duration)>,
+}

@@ -1,0 +1,129 @@
+//! Poolers and gateways: they leave file, line and routine out of an ErrorResponse, and their texts
+//! are not translated, so here the text may speak.
+
+use crate::handshake::ladder::text;
+use crate::handshake::record::ErrorSeen;
+use crate::handshake::{Record, Step};
+
+use super::context::Context;
+use super::postgres::contains;
+use super::refusal::said;
+use super::{Cause, Finding};
+
+/// What a known text means.
+enum Meaning {
+    /// The product refused for this reason of its own.
+    Refused(&'static str),
+    /// It wants TLS.
+    WantsTls,
+    /// It does not pass a startup parameter on.
+    Parameter,
+    /// It wants the user's name in another form.
+    UserForm(&'static str),
+    /// It wants a server name or a tenant.
+    Sni,
+}
+
+struct Known {
+    product: &'static str,
+    part: &'static str,
+    meaning: Meaning,
+}
+
+const fn known(product: &'static str, part: &'static str, meaning: Meaning) -> Known {
+    Known { product, part, meaning }
+}
+
+use Meaning::{Parameter, Refused, Sni, UserForm, WantsTls};
+
+/// Texts by product, from their sources: pgbouncer `client.c`, `objects.c`, `janitor.c`; Supavisor
+/// `lib/supavisor/errors`; Neon `proxy/src`; the managed services' own words.
+const TEXTS: [Known; 44] = [
+    known("PgBouncer", "no such database", Refused("no_such_database")),
+    known("PgBouncer", "is disabled", Refused("no_such_database")),
+    known("PgBouncer", "no such user", Refused("no_such_user")),
+    known("PgBouncer", "server login has been failing", Refused("server_login_failed")),
+    known("PgBouncer", "server login failed", Refused("server_login_failed")),
+    known("PgBouncer", "pgbouncer cannot connect to server", Refused("server_login_failed")),
+    known("PgBouncer", "client_login_timeout", Refused("server_login_failed")),
+    known("PgBouncer", "no more connections allowed", Refused("limit")),
+    known("PgBouncer", "client connections exceeded", Refused("limit")),
+    known("PgBouncer", "query_wait_timeout", Refused("limit")),
+    known("PgBouncer", "bouncer config error", Refused("credentials_lookup")),
+    known("PgBouncer", "no authentication method is found", Refused("allow_list")),
+    known("PgBouncer", "login rejected", Refused("allow_list")),
+    known("PgBouncer", "pgbouncer is shutting down", Refused("shutting_down")),
+    known("PgBouncer", "unsupported startup parameter", Parameter),
+    known("PgBouncer", "unsupported options startup parameter", Parameter),
+    known("PgBouncer", "SSL required", WantsTls),
+    known("Supavisor", "(ESSLREQUIRED)", WantsTls),
+    known("Supavisor", "(ENOIDENTIFIER)", Sni),
+    known("Supavisor", "(ENOTFOUND)", UserForm("tenant_suffix")),
+    known("Supavisor", "Tenant or user not found", UserForm("tenant_suffix")),
+    known("Supavisor", "(EADDRNOTALLOWED)", Refused("allow_list")),
+    known("Supavisor", "(ECIRCUITBREAKER)", Refused("blocked")),
+    known("Supavisor", "(EBANNED)", Refused("blocked")),
+    known("Supavisor", "(EAUTHQUERY)", Refused("credentials_lookup")),
+    known("Supavisor", "(EMAXCONN", Refused("limit")),
+    known("Supavisor", "(ESTARTUP", Parameter),
+    known("Neon", "Endpoint ID is not specified", Sni),
+    known("Neon", "Inconsistent project name", Sni),
+    known("Neon", "connection is insecure", WantsTls),
+    known("Neon", "is not allowed to connect to this endpoint", Refused("allow_list")),
+    known("Neon", "Too many connections to this endpoint", Refused("limit")),
+    known("Neon", "Control plane request failed", Refused("suspended")),
+    known("Neon", "endpoint is disabled", Refused("suspended")),
+    known("Neon", "exceeded the compute time quota", Refused("suspended")),
+    known("Azure", "SSL connection is required", WantsTls),
+    known("Azure", "<username@hostname>", UserForm("azure_at_server")),
+    known("RDS Proxy", "has no credentials for the role", Refused("credentials_lookup")),
+    known("RDS Proxy", "IAM authentication failed for the role", Refused("credentials_lookup")),
+    known("PgDog", "is wrong, or the database does not exist", Refused("no_such_user")),
+    known("Odyssey", "failed to connect to remote server", Refused("server_login_failed")),
+    known("pgcat", "AllServersDown", Refused("server_login_failed")),
+    known("pgcat", "Pool down", Refused("server_login_failed")),
+    known("CockroachDB", "node is running secure mode", WantsTls),
+];
+
+/// An error that no PostgreSQL backend wrote.
+pub(super) fn refusal(record: &Record, error: &ErrorSeen, context: &Context<'_>) -> Option<Finding> {
+    let step = record.step.unwrap_or(Step::AuthRequest);
+    let message = error.get(b'M').unwrap_or_default();
+    if error.is_from_postgres() || error.version_2 {
+        return None;
+    }
+    let judged = matches!(step, Step::Password | Step::Md5 | Step::ScramClientFinal);
+    let found = TEXTS.iter().find(|known| contains(message, known.part.as_bytes()));
+    let Some(found) = found else {
+        // A wrong password is judged by what the client sent, whoever refused it.
+        if judged && context.judgement.is_some_and(super::password::tells) {
+            return None;
+        }
+        return Some(unknown(step, error));
+    };
+    let evidence = "the error has no file, line and routine: no PostgreSQL server wrote it";
+    let proven = |cause| {
+        Finding::proven(step, cause, said(error))
+            .and(evidence)
+            .summary(format!("{} refused: {}", found.product, text(message)))
+    };
+    Some(match found.meaning {
+        Refused(variant) => proven(Cause::MiddleRefused).variant(variant),
+        WantsTls => proven(Cause::HbaRequiresTls),
+        Parameter => proven(Cause::StartupParameterRefused).variant("pooler_unsupported"),
+        UserForm(variant) => proven(Cause::UserNameFormat).variant(variant),
+        Sni => proven(Cause::SniRequired),
+    })
+}
+
+/// A text that is in no list: who wrote it is sure, why is not.
+fn unknown(step: Step, error: &ErrorSeen) -> Finding {
+    let finding = Finding::likely(step, Cause::MiddleRefused, said(error))
+        .and("the error has no file, line and routine: no PostgreSQL server wrote it");
+    match step {
+        Step::Password | Step::Md5 | Step::ScramClientFinal => {
+            finding.or(&[Cause::PasswordRejected, Cause::RoleMissing]).ask(&["the expected password"])
+        }
+        _ => finding,
+    }
+}

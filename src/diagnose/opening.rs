@@ -1,0 +1,75 @@
+//! The client's first bytes: probes, scanners, and startup packets that can't be used.
+
+use crate::handshake::record::StartupFault;
+use crate::handshake::{Close, Record, Side, Step};
+use crate::wire::first::{First, MAX_STARTUP_PACKET};
+
+use super::{Cause, Context, Finding, Leg};
+
+/// A packet longer than this is not a startup packet that grew, it is another protocol.
+const ABSURD_LENGTH: u32 = 1 << 20;
+
+/// A health check, a port scan, another protocol.
+pub(super) fn not_a_client(record: &Record, context: &Context<'_>) -> Option<Finding> {
+    let left = |side, how| record.first_close().is_some_and(|(by, close, _)| by == side && close == how);
+    let client_left = left(Side::Client, Close::Eof) || left(Side::Client, Close::Reset);
+    let probe = |step, variant, evidence: String| {
+        let finding = Finding::proven(step, Cause::NotAClient, evidence);
+        Some(finding.variant(variant))
+    };
+    match record.first {
+        None if record.client_bytes == 0 && client_left => {
+            probe(Step::Startup, "tcp_probe", "it connected and closed without sending a byte".into())
+        }
+        None if client_left => {
+            let count = record.client_bytes;
+            probe(Step::Startup, "garbage", format!("it sent {count} bytes, too few for any packet, and closed"))
+        }
+        Some(First::Http) => probe(Step::Startup, "http", "its first bytes are an HTTP request".into()),
+        Some(First::Malformed { length }) if length > ABSURD_LENGTH => {
+            let evidence = format!("its first four bytes would be the length of a packet of {length} bytes");
+            probe(Step::Startup, "garbage", evidence)
+        }
+        Some(First::SslRequest) if client_left && context.dials.iter().all(|dial| dial.result.is_ok()) => {
+            let request = record.ssl_request?;
+            let (_, _, closed) = record.first_close()?;
+            let unanswered = request.answer.is_none_or(|(_, answered)| closed < answered);
+            (unanswered && record.startup.is_none() && record.tls.as_ref().is_none_or(|tls| tls.client_hello.is_none()))
+                .then(|| {
+                    let evidence = "it sent an SSLRequest and closed without waiting for the answer";
+                    Finding::proven(Step::SslRequest, Cause::NotAClient, evidence).variant("ssl_probe")
+                })
+        }
+        _ => None,
+    }
+}
+
+/// No startup packet, or one that can't be used.
+pub(super) fn broken_start(record: &Record, context: &Context<'_>) -> Option<Finding> {
+    if let Some((Side::Client, count)) = record.injected {
+        let evidence =
+            format!("{count} bytes came in clear behind the request for encryption, before its answer");
+        return Some(Finding::proven(Step::SslRequest, Cause::PlaintextInjected, evidence).on(Leg::Client));
+    }
+    if let Some(StartupFault::Length(length)) = record.startup_fault {
+        let evidence =
+            format!("its length word says {length} bytes; PostgreSQL takes 8 to {MAX_STARTUP_PACKET}");
+        return Some(Finding::proven(Step::Startup, Cause::StartupMalformed, evidence));
+    }
+    let ended_by_deadline = matches!(record.first_close(), Some((_, Close::Deadline, _)));
+    let nothing_yet = record.startup.is_none() && record.startup_fault.is_none();
+    if ended_by_deadline && nothing_yet && record.ssl_request.is_none() && record.gss_request.is_none() {
+        let count = record.client_bytes;
+        let evidence =
+            format!("{count} bytes in {:.0} s, no complete startup packet", record.ended.as_secs_f64());
+        return Some(Finding::proven(Step::Startup, Cause::StartupTimeout, evidence));
+    }
+    if let Some(StartupFault::Field(fault)) = record.startup_fault
+        && context.dials.iter().any(|dial| dial.result.is_ok())
+        && record.requests.is_empty()
+    {
+        let evidence = format!("the startup packet breaks off at \"{}\": {}", fault.field, fault.fault);
+        return Some(Finding::proven(Step::Startup, Cause::StartupMalformed, evidence));
+    }
+    None
+}

@@ -1,0 +1,118 @@
+//! The way to the server: our own limits, names, addresses, and what answers there.
+
+use crate::handshake::{Record, Side, Step};
+
+use super::context::{Context, Dial, DialFault};
+use super::{Cause, Finding, Leg};
+
+/// One of our own limits ended the connection.
+pub(super) fn limit(context: &Context<'_>) -> Option<Finding> {
+    let limit = context.limit?;
+    let evidence = format!("the limit {} of {} is reached", limit.name, limit.value);
+    let finding = Finding::proven(Step::Connect, Cause::ProxyLimit, evidence)
+        .summary(format!("pgwhy itself refused the connection: {} = {}", limit.name, limit.value));
+    Some(finding.fix(format!("raise --{}, or find out who opens so many connections", limit.name)))
+}
+
+/// No address of the server could be reached.
+pub(super) fn unreachable(context: &Context<'_>) -> Option<Finding> {
+    let dials = context.dials;
+    if dials.is_empty() || dials.iter().any(|dial| dial.result.is_ok()) {
+        return None;
+    }
+    let faults: Vec<&DialFault> = dials.iter().filter_map(|dial| dial.result.as_ref().err()).collect();
+    let all = |wanted: &DialFault| faults.iter().all(|fault| *fault == wanted);
+    let any = |wanted: &DialFault| faults.contains(&wanted);
+    let evidence = describe(&dials[0]);
+    let finding = if any(&DialFault::Loop) {
+        let finding = Finding::proven(Step::Connect, Cause::ProxyLimit, evidence).on(Leg::Proxy);
+        finding.summary("the upstream address is pgwhy's own listening address")
+    } else if any(&DialFault::Refused) {
+        let finding = Finding::proven(Step::Connect, Cause::ConnectionRefused, evidence);
+        if all(&DialFault::Refused) { finding.variant("all_addresses") } else { finding }
+    } else if all(&DialFault::NameNotFound) || all(&DialFault::NameTemporary) {
+        let host = &dials[0].host;
+        let variant = match () {
+            () if host.trim() != host || host.contains(char::is_whitespace) => "blank_in_name",
+            () if any(&DialFault::NameTemporary) => "temporary",
+            () => "not_found",
+        };
+        Finding::proven(Step::Resolve, Cause::DnsNotFound, evidence)
+            .variant(variant)
+            .summary(format!("the host name {host:?} does not resolve here"))
+    } else if any(&DialFault::Timeout) {
+        Finding::proven(Step::Connect, Cause::ConnectTimeout, evidence)
+    } else if any(&DialFault::SocketMissing) {
+        Finding::proven(Step::Connect, Cause::UnixSocketMissing, evidence)
+    } else if any(&DialFault::Unreachable) {
+        Finding::proven(Step::Connect, Cause::AddressFamilyUnreachable, evidence)
+    } else {
+        Finding::likely(Step::Connect, Cause::ConnectionRefused, evidence)
+    };
+    let finding = dials.get(1..).unwrap_or_default().iter().fold(finding, |f, dial| f.and(describe(dial)));
+    Some(socket_refused(finding, dials))
+}
+
+/// A Unix socket that refuses is left over from a server that is gone.
+fn socket_refused(mut finding: Finding, dials: &[Dial]) -> Finding {
+    let is_socket = |dial: &Dial| dial.host.starts_with('/') || dial.host.starts_with('@');
+    if finding.cause == Cause::ConnectionRefused && dials.iter().all(is_socket) {
+        finding.cause = Cause::UnixSocketMissing;
+        finding.variant = None;
+        finding.summary = Cause::UnixSocketMissing.title().into();
+        finding.fix = super::fixes::of(Cause::UnixSocketMissing);
+    }
+    finding
+}
+
+fn describe(dial: &Dial) -> String {
+    let address = dial.address.as_deref().unwrap_or(&dial.host);
+    let ms = dial.took.as_secs_f64() * 1e3;
+    let result = match &dial.result {
+        Ok(()) => "connected".into(),
+        Err(DialFault::NameNotFound) => "the resolver knows no such name".into(),
+        Err(DialFault::NameTemporary) => "the resolver could not say (temporary failure)".into(),
+        Err(DialFault::Refused) => "connection refused".into(),
+        Err(DialFault::Timeout) => "no answer".into(),
+        Err(DialFault::Unreachable) => "no route to it from here".into(),
+        Err(DialFault::SocketMissing) => "no such socket".into(),
+        Err(DialFault::Loop) => "that is pgwhy itself".into(),
+        Err(DialFault::Other(text)) => text.clone(),
+    };
+    format!("{address}: {result} after {ms:.1} ms")
+}
+
+/// What answers is another protocol.
+pub(super) fn not_postgres(record: &Record) -> Option<Finding> {
+    // `SSH-2.0` and some greetings of MySQL begin with a byte that answers an SSLRequest; then it is
+    // what follows unasked that gives them away.
+    let spoke_unasked = matches!(record.injected, Some((Side::Server, _)));
+    let variant = protocol_of(&record.server_start);
+    if !record.server_not_postgres && !(spoke_unasked && variant.is_some()) {
+        return None;
+    }
+    let step = match record.step {
+        Some(Step::SslRequest | Step::GssRequest | Step::TlsHandshake) if record.startup.is_none() => {
+            Step::SslRequest
+        }
+        _ if record.startup.is_none() && record.ssl_request.is_none() => Step::Connect,
+        _ => Step::AuthRequest,
+    };
+    let shown = record.server_start.get(..24.min(record.server_start.len())).unwrap_or_default();
+    let evidence = format!("its first bytes are \"{}\"", shown.escape_ascii());
+    let variant = variant.unwrap_or("unknown");
+    Some(Finding::proven(step, Cause::NotPostgres, evidence).variant(variant))
+}
+
+/// Recognises other protocols by how they greet or complain.
+fn protocol_of(start: &[u8]) -> Option<&'static str> {
+    match start {
+        [b'H', b'T', b'T', b'P', b'/', ..] => Some("http"),
+        [b'S', b'S', b'H', b'-', ..] => Some("ssh"),
+        [b'-', b'E', b'R', b'R', ..] | [b'-', b'D', b'E', b'N', ..] => Some("redis"),
+        // A packet of MySQL: length in 3 bytes, sequence 0, protocol 10 or an error.
+        [_, _, 0, 0, 10 | 0xff, ..] if start.len() > 5 => Some("mysql"),
+        [0x15 | 0x16, 3, 0..=4, ..] => Some("tls"),
+        _ => None,
+    }
+}

@@ -1,0 +1,186 @@
+//! An ErrorResponse before any authentication request: capacity, protocol version, pg_hba.conf.
+
+use crate::handshake::ladder::{text, version};
+use crate::handshake::record::ErrorSeen;
+use crate::handshake::{Record, Step};
+
+use super::context::Context;
+use super::postgres::{HbaRefusal, contains, hba_refusal};
+use super::{Cause, Finding};
+
+/// The server refused before it asked for anything: no password was looked at.
+pub(super) fn before_request(record: &Record, error: &ErrorSeen, context: &Context<'_>) -> Finding {
+    let code = error.sqlstate();
+    match (code, error.routine()) {
+        ("57P03", _) => not_accepting(error),
+        ("53300", _) => too_many(record, error),
+        ("0A000", _) => version_refused(record, error),
+        ("28000", "ClientAuthentication") => hba(record, error, context),
+        ("28000", "auth_failed") => ident(error),
+        ("28000", _) if record.startup.is_some() && record.user().is_none() => {
+            let evidence = "the startup packet has no user, and the server refused with 28000";
+            Finding::proven(Step::AuthRequest, Cause::UserMissingInStartup, evidence)
+        }
+        ("22023", _) if record.startup.as_ref().is_some_and(|startup| startup.get("replication").is_some()) => {
+            Finding::proven(Step::AuthRequest, Cause::StartupParameterRefused, said(error))
+                .variant("invalid_value")
+                .summary("the value of the startup parameter \"replication\" is not valid")
+        }
+        ("08P01", _) if record.startup.is_some() => {
+            Finding::proven(Step::Startup, Cause::StartupMalformed, said(error))
+        }
+        _ if error.version_2 && record.startup.is_none() => other(Step::AuthRequest, error),
+        _ => other(Step::AuthRequest, error),
+    }
+}
+
+/// What the server said, as evidence.
+pub(super) fn said(error: &ErrorSeen) -> String {
+    let message = error.text(b'M').unwrap_or_default();
+    match error.sqlstate() {
+        "" => format!("the server said: {message}"),
+        code => match error.routine() {
+            "" => format!("the server said {code}: {message}"),
+            routine => format!("the server said {code} in {routine}: {message}"),
+        },
+    }
+}
+
+/// An error that none of the causes covers.
+pub(super) fn other(step: Step, error: &ErrorSeen) -> Finding {
+    let message = error.text(b'M').unwrap_or_default();
+    Finding::likely(step, Cause::ServerError, said(error)).summary(format!("the server refused: {message}"))
+}
+
+fn not_accepting(error: &ErrorSeen) -> Finding {
+    let message = error.get(b'M').unwrap_or_default();
+    let variant = match () {
+        () if contains(message, b"starting up") => Some("starting_up"),
+        () if contains(message, b"shutting down") => Some("shutting_down"),
+        () if contains(message, b"recovery mode") => Some("recovery"),
+        () if contains(message, b"not accepting connections") => Some("standby"),
+        () if contains(message, b"not yet accepting connections") => Some("recovery"),
+        () => None,
+    };
+    let finding = Finding::proven(Step::AuthRequest, Cause::ServerNotAccepting, said(error));
+    match variant {
+        Some(variant) => finding.variant(variant),
+        None => finding,
+    }
+}
+
+fn too_many(record: &Record, error: &ErrorSeen) -> Finding {
+    let evidence = "53300 before any authentication request: all slots are taken, no password was looked at";
+    let finding = Finding::proven(Step::AuthRequest, Cause::TooManyConnections, said(error)).and(evidence);
+    finding.variant(if is_replication(record) { "walsender" } else { "server" })
+}
+
+/// Whether this is a physical replication connection, which needs its own lines and slots.
+fn is_replication(record: &Record) -> bool {
+    let value = record.startup.as_ref().and_then(|startup| startup.get("replication"));
+    value.is_some_and(|value| !matches!(value, b"database" | b"false" | b"off" | b"no" | b"0"))
+}
+
+fn version_refused(record: &Record, error: &ErrorSeen) -> Finding {
+    let word = record.startup.as_ref().map_or(0, |startup| startup.version);
+    let finding = Finding::proven(Step::Startup, Cause::ProtocolVersionUnsupported, said(error));
+    let finding = finding.and(format!("the startup packet asks for protocol {}", version(word)));
+    match word >> 16 {
+        0 => finding,
+        major if major < 3 => finding.variant("too_old"),
+        _ => finding.variant("too_new"),
+    }
+}
+
+fn ident(error: &ErrorSeen) -> Finding {
+    let evidence = "28000 in auth_failed before any authentication request: the matching line asks for none";
+    Finding::proven(Step::AuthRequest, Cause::IdentFailed, evidence).and(said(error))
+}
+
+fn hba(record: &Record, error: &ErrorSeen, context: &Context<'_>) -> Finding {
+    match hba_refusal(error) {
+        Some(HbaRefusal::CertificateWanted) => {
+            Finding::proven(Step::AuthRequest, Cause::ClientCertMissing, said(error))
+        }
+        Some(HbaRefusal::Reject) => {
+            Finding::proven(Step::AuthRequest, Cause::HbaReject, said(error)).ask(&["--hba", "--server-log"])
+        }
+        Some(HbaRefusal::NoEntry) => no_entry(record, error, context),
+        None => Finding::likely(Step::AuthRequest, Cause::HbaNoEntry, said(error))
+            .or(&[Cause::HbaReject, Cause::HbaRequiresTls])
+            .ask(&["--hba", "--admin"]),
+    }
+}
+
+/// The server names the connection that no line matches; whether TLS would have matched one, it does
+/// not say.
+fn no_entry(record: &Record, error: &ErrorSeen, context: &Context<'_>) -> Finding {
+    if let Some(finding) = super::story::masked(record, context) {
+        return finding.and(said(error));
+    }
+    let seen_address = addresses(error);
+    let nat = context.our_address.filter(|ours| {
+        let ours = ours.rsplit_once(':').map_or(*ours, |(host, _)| host).trim_matches(['[', ']']);
+        !seen_address.is_empty() && seen_address.iter().all(|seen| seen != ours)
+    });
+    let declined = record.ssl_request.is_some_and(|request| matches!(request.answer, Some((b'N', _))));
+    let server_declined = declined && !context.ssl_answered_by_us;
+    let managed = context.server_host.and_then(managed_service);
+    if let (Some(service), false) = (managed, server_declined) {
+        return Finding::likely(Step::AuthRequest, Cause::HbaRequiresTls, said(error))
+            .and(format!("the connection was not encrypted, and {service} accepts no other by default"))
+            .variant("client_never_asks")
+            .or(&[Cause::HbaNoEntry])
+            .ask(&["--hba", "--admin"]);
+    }
+    let finding = Finding::likely(Step::AuthRequest, Cause::HbaNoEntry, said(error));
+    let finding = if server_declined {
+        finding.and("the server declined TLS on this connection, so no hostssl line could match either")
+    } else {
+        finding.or(&[Cause::HbaRequiresTls])
+    };
+    let finding = if is_replication(record) {
+        finding.variant("replication").fix("add a line with the keyword `replication`: `all` does not match it")
+    } else if let Some(ours) = nat {
+        finding
+            .variant("nat_address")
+            .and(format!("pgwhy dialled from {ours}; the server saw {}", seen_address.join(", ")))
+    } else {
+        finding
+    };
+    let user = text(record.user().unwrap_or_default());
+    let database = text(record.database().unwrap_or_default());
+    let finding =
+        finding.summary(format!("no pg_hba.conf line matches user {user}, database {database} from this address"));
+    match context.our_address {
+        Some(ours) if context.client_is_remote => {
+            finding.and(format!("the server sees pgwhy's address ({ours}), not the client's")).ask(&["--hba"])
+        }
+        _ => finding.ask(&["--hba", "--admin"]),
+    }
+}
+
+/// Addresses that the message names; the words around them are in the server's language.
+fn addresses(error: &ErrorSeen) -> Vec<String> {
+    let message = error.text(b'M').unwrap_or_default();
+    let is_part = |c: char| c.is_ascii_hexdigit() || matches!(c, '.' | ':');
+    let words = message.split(|c: char| !is_part(c));
+    words.filter_map(|word| word.parse::<std::net::IpAddr>().ok()).map(|address| address.to_string()).collect()
+}
+
+/// Services that refuse plaintext unless they were told otherwise, by their host names.
+fn managed_service(host: &str) -> Option<&'static str> {
+    const SERVICES: [(&str, &str); 10] = [
+        (".rds.amazonaws.com", "Amazon RDS"),
+        (".postgres.database.azure.com", "Azure Database for PostgreSQL"),
+        (".supabase.co", "Supabase"),
+        (".supabase.com", "Supabase"),
+        (".neon.tech", "Neon"),
+        (".db.ondigitalocean.com", "DigitalOcean"),
+        (".aivencloud.com", "Aiven"),
+        (".compute-1.amazonaws.com", "Heroku Postgres"),
+        (".render.com", "Render"),
+        (".timescale.com", "Timescale"),
+    ];
+    SERVICES.iter().find(|(suffix, _)| host.trim_end_matches('.').ends_with(suffix)).map(|(_, name)| *name)
+}

@@ -1,0 +1,161 @@
+//! Behind AuthenticationOk: the password was right or none was asked for, and the fault is the role,
+//! the database, a limit or a parameter.
+
+use crate::handshake::ladder::text;
+use crate::handshake::record::ErrorSeen;
+use crate::handshake::{Record, Step};
+
+use super::context::Context;
+use super::finding::Warning;
+use super::postgres::{RoleRefusal, contains, role_refusal};
+use super::refusal::{other, said};
+use super::{Cause, Finding};
+
+const STEP: Step = Step::SessionSetup;
+
+/// The server refused after it had accepted the login.
+pub(super) fn refusal(record: &Record, error: &ErrorSeen) -> Finding {
+    let routine = error.routine();
+    match error.sqlstate() {
+        "3D000" => database_missing(record, error),
+        "55000" => Finding::proven(STEP, Cause::DatabaseNotAccepting, said(error)),
+        "53300" => limit(record, error),
+        "28000" if routine == "InitializeSessionUserId" => role(record, error),
+        "42501" if routine == "CheckMyDatabase" => {
+            Finding::proven(STEP, Cause::ConnectPrivilegeMissing, said(error))
+        }
+        "42501" if replication(record) && routine == "InitPostgres" => {
+            Finding::proven(STEP, Cause::ReplicationDenied, said(error))
+        }
+        "57P01" | "57P03" => Finding::likely(STEP, Cause::ServerNotAccepting, said(error)),
+        code @ ("42704" | "22023" | "42501" | "42601" | "55P02" | "08P01" | "22007" | "22008" | "22P02") => {
+            parameter(record, error, code).unwrap_or_else(|| other(STEP, error))
+        }
+        _ => other(STEP, error),
+    }
+}
+
+fn replication(record: &Record) -> bool {
+    record.startup.as_ref().is_some_and(|startup| startup.get("replication").is_some())
+}
+
+fn database_missing(record: &Record, error: &ErrorSeen) -> Finding {
+    let name = record.database().unwrap_or_default();
+    let given =
+        record.startup.as_ref().and_then(|startup| startup.get("database")).filter(|name| !name.is_empty());
+    let variant = match given {
+        None => "default_is_user_name",
+        Some(name) if name.iter().any(|byte| matches!(byte, b'\r' | b'\n')) => "cr_in_name",
+        Some(name) if name.contains(&b'%') => "percent_in_name",
+        Some(_) => "absent",
+    };
+    let finding = Finding::proven(STEP, Cause::DatabaseMissing, said(error)).variant(variant);
+    let name = text(name);
+    match variant {
+        "default_is_user_name" => finding
+            .summary(format!("the login worked; no database was named, so it is the user's name {name}, which does not exist"))
+            .fix("name the database in the connection string: postgresql://user@host/DATABASE"),
+        "cr_in_name" => finding
+            .summary("the login worked; the database name ends in a line break, so there is no such database")
+            .fix("remove the carriage return: save the .env file with Unix line ends (dos2unix)"),
+        _ => finding.summary(format!("the login worked; there is no database {name:?} on this server")),
+    }
+}
+
+fn limit(record: &Record, error: &ErrorSeen) -> Finding {
+    let variant = match error.routine() {
+        "InitializeSessionUserId" => "role",
+        "CheckMyDatabase" => "database",
+        "InitPostgres" => "reserved",
+        _ if replication(record) => "walsender",
+        _ => "server",
+    };
+    let evidence = "53300 after AuthenticationOk: the login itself was accepted";
+    Finding::proven(STEP, Cause::TooManyConnections, said(error)).variant(variant).and(evidence)
+}
+
+fn role(record: &Record, error: &ErrorSeen) -> Finding {
+    let user = record.user().unwrap_or_default();
+    let name = text(user);
+    if !record.requests.is_empty() {
+        // A password was asked for and accepted: the role exists.
+        let finding = Finding::proven(STEP, Cause::RoleCannotLogin, said(error));
+        return finding.and("its password was accepted before, so the role exists");
+    }
+    let missing = |finding: Finding| {
+        let variant = match () {
+            () if user.len() > 63 => "name_truncated",
+            () if user.trim_ascii() != user => "blank_in_name",
+            () => "absent",
+        };
+        finding.variant(variant).summary(format!("there is no role {name:?} on this server"))
+    };
+    match role_refusal(error) {
+        Some((RoleRefusal::Missing, true)) => missing(Finding::proven(STEP, Cause::RoleMissing, said(error))),
+        Some((RoleRefusal::NoLogin, true)) => Finding::proven(STEP, Cause::RoleCannotLogin, said(error)),
+        Some((RoleRefusal::NoLogin, false)) => {
+            Finding::likely(STEP, Cause::RoleCannotLogin, said(error)).or(&[Cause::RoleMissing]).ask(&["--admin"])
+        }
+        Some((RoleRefusal::Missing, false)) | None => {
+            missing(Finding::likely(STEP, Cause::RoleMissing, said(error)))
+                .or(&[Cause::RoleCannotLogin])
+                .ask(&["--admin"])
+        }
+    }
+}
+
+/// A startup parameter became a setting that the server refuses.
+fn parameter(record: &Record, error: &ErrorSeen, code: &str) -> Option<Finding> {
+    let variant = match code {
+        "42704" => "unknown",
+        "42501" => "not_permitted",
+        "42601" => "bad_options",
+        "55P02" => "needs_restart",
+        _ => "invalid_value",
+    };
+    let startup = record.startup.as_ref()?;
+    let message = error.get(b'M').unwrap_or_default();
+    let named = |key: &[u8]| !key.is_empty() && contains(message, key);
+    let own = |key: &[u8]| matches!(key, b"user" | b"database" | b"replication" | b"options");
+    let key = startup.parameters.iter().map(|(key, _)| key.as_slice()).find(|key| !own(key) && named(key));
+    let options = startup.get("options").filter(|options| !options.is_empty());
+    let finding = match (key, options) {
+        (Some(key), _) => {
+            let finding = Finding::proven(STEP, Cause::StartupParameterRefused, said(error));
+            let key = text(key);
+            finding
+                .and(format!("the startup packet carries {key:?}"))
+                .summary(format!("the server refuses the startup parameter {key:?}, which came from the connection string or the driver"))
+        }
+        (None, Some(_)) => Finding::proven(STEP, Cause::StartupParameterRefused, said(error))
+            .and("the startup packet carries \"options\"")
+            .summary("the server refuses what the startup parameter \"options\" sets"),
+        (None, None) if code == "42501" => return None,
+        (None, None) => Finding::likely(STEP, Cause::StartupParameterRefused, said(error)),
+    };
+    Some(finding.variant(variant))
+}
+
+/// What is worth knowing about a login that worked.
+pub(super) fn warnings(record: &Record, context: &Context<'_>) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    let mut warn = |id, summary: &str| warnings.push(Warning { id, summary: summary.into() });
+    let method = record.auth_method();
+    if method == Some("md5") {
+        warn("md5_in_use", "md5 authentication is deprecated and goes in a later major version: use scram-sha-256");
+    }
+    let plaintext = record.tls.is_none() && !record.gss_encrypted;
+    if method == Some("password") && plaintext {
+        warn("cleartext_password", "the password crossed the network unencrypted");
+    }
+    if plaintext && context.client_is_remote {
+        warn("plaintext_remote", "the client is on another machine and the connection is not encrypted");
+    }
+    if context.dials.iter().any(|dial| dial.result.is_err()) {
+        warn("address_failed", "an address of the server could not be reached; a later one answered");
+    }
+    if !record.negotiations.is_empty() {
+        warn("protocol_negotiated", "the server speaks only an older protocol version than the client asked for");
+    }
+    warnings
+}

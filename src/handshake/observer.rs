@@ -1,0 +1,777 @@
+//! The observer: one phase, one transition per message.
+//!
+//! ```text
+//!            SSLRequest / GSSENCRequest            N
+//!   First ──────────────────────────────▶ Answer ────▶ First
+//!     │ startup    │ 0x16       │ cancel      │ S, G
+//!     ▼            ▼            ▼             ▼
+//!  AuthRequest   Tunnel       Cancel        Tunnel (TLS or GSS: opaque)
+//!     │ R3 R5 R7 R10 …                              E at any time ──▶ Failed
+//!     ▼                                             nonsense ───────▶ Failed
+//!  Asked ──p──▶ Answered ──R11──▶ Asked … ──R0──▶ SessionSetup ──Z──▶ Ready
+//! ```
+
+use std::time::Duration;
+
+use crate::secret::Secret;
+use crate::wire::backend::{Authentication, Backend};
+use crate::wire::error_fields::{ErrorFields, version_2_text};
+use crate::wire::first::{First, classify};
+use crate::wire::frame::{Frame, Framer, Kind};
+use crate::wire::frontend::{SaslInitialResponse, Untagged, decode_password};
+use crate::wire::reader::{WireError, invalid};
+use crate::wire::sasl::{ClientFinal, ClientFirst, Gs2Flag, OauthInitial, ServerFinal, ServerFirst};
+use crate::wire::tls::{Records, Seen};
+
+use super::record::{
+    ClientFinalSeen, ClientFirstSeen, ErrorSeen, FIRST_BYTES, MAX_ENCRYPTED_RECORDS, MAX_NOTICES,
+    MAX_PARAMETER_STATUS, Md5Seen, Negotiation, Record, Request, ServerFinalSeen, ServerFirstSeen,
+    StartupFault, StartupSeen, Step, Tls,
+};
+use super::{Attention, Chunk, Close, Side};
+
+/// Watches one connection. See the module's diagram.
+#[derive(Debug)]
+pub struct Observer {
+    phase: Phase,
+    client: Framer,
+    server: Framer,
+    tunnel: Option<Box<Tunnel>>,
+    key: Vec<u8>,
+    record: Box<Record>,
+    now: Duration,
+}
+
+/// Where the conversation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// A packet without a tag is expected from the client.
+    First,
+    /// One byte is expected from the server, for the SSLRequest or the GSSENCRequest.
+    Answer(Encryption),
+    /// TLS or GSSAPI encryption passes through.
+    Tunnel,
+    /// The startup packet was sent; the server decides what it asks for.
+    AuthRequest,
+    /// The server asked, the client must answer. The step is whose answer is missing.
+    Asked(Step),
+    /// The client answered, the server must judge. The step is whose judgement is missing.
+    Answered(Step),
+    /// Logged in, not yet ready.
+    SessionSetup,
+    /// The end: what follows needs no watching.
+    Done(Attention),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Encryption {
+    Tls,
+    Gss,
+}
+
+/// Both directions of a TLS connection.
+#[derive(Debug, Default)]
+struct Tunnel {
+    client: Records,
+    server: Records,
+    client_spoke: bool,
+    early: usize,
+}
+
+impl Default for Observer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Observer {
+    /// A fresh observer for a connection that was just accepted.
+    pub fn new() -> Self {
+        Self {
+            phase: Phase::First,
+            client: Framer::default(),
+            server: Framer::default(),
+            tunnel: None,
+            key: Vec::new(),
+            record: Box::default(),
+            now: Duration::ZERO,
+        }
+    }
+
+    /// Looks at bytes that were already written on to the other side.
+    pub fn eat(&mut self, chunk: Chunk<'_>) {
+        if chunk.bytes.is_empty() {
+            return;
+        }
+        self.now = chunk.at;
+        let length = u64::try_from(chunk.bytes.len()).unwrap_or(u64::MAX);
+        match chunk.from {
+            Side::Client => {
+                self.record.client_bytes += length;
+                self.record.client_last = Some(chunk.at);
+            }
+            Side::Server => {
+                self.record.server_bytes += length;
+                self.record.server_last = Some(chunk.at);
+                keep(&mut self.record.server_start, chunk.bytes);
+            }
+        }
+        match (self.phase, chunk.from) {
+            (Phase::Done(Attention::Opaque), from) => self.tunnel_bytes(from, chunk.bytes),
+            (Phase::Done(_), _) => {}
+            (Phase::Tunnel, from) => self.tunnel_bytes(from, chunk.bytes),
+            (_, Side::Client) => {
+                if self.record.startup.is_none() && self.record.ssl_request.is_none() {
+                    keep(&mut self.record.client_start, chunk.bytes);
+                }
+                self.client.push(chunk.bytes);
+                self.client_frames();
+            }
+            (_, Side::Server) => {
+                self.server.push(chunk.bytes);
+                self.server_frames();
+            }
+        }
+    }
+
+    /// Notes that `side` stopped sending.
+    pub fn closed(&mut self, at: Duration, side: Side, how: Close) {
+        self.now = self.now.max(at);
+        if self.record.closes.len() < 4 {
+            self.record.closes.push((side, how, at));
+        }
+    }
+
+    /// What the observer needs next.
+    pub fn attention(&self) -> Attention {
+        match self.phase {
+            Phase::Done(attention) => attention,
+            _ => Attention::Watching,
+        }
+    }
+
+    /// The body of BackendKeyData (process id and secret), once it was seen: what a CancelRequest
+    /// for this connection will carry.
+    pub fn cancel_key(&self) -> Option<&[u8]> {
+        (!self.key.is_empty()).then_some(self.key.as_slice())
+    }
+
+    /// Ends the watch.
+    pub fn finish(mut self) -> Record {
+        if !matches!(self.phase, Phase::Done(Attention::Failed | Attention::Ready | Attention::Cancel)) {
+            self.record.ended = self.now;
+        }
+        let step = self.step();
+        self.record.step.get_or_insert(step);
+        if let Some(tunnel) = &mut self.record.tls
+            && self.record.ssl_request.is_none()
+        {
+            tunnel.direct = true;
+        }
+        *self.record
+    }
+
+    /// The step whose message is awaited or was last judged.
+    fn step(&self) -> Step {
+        match self.phase {
+            Phase::First if self.record.ssl_request.is_some() => Step::SslRequest,
+            Phase::First if self.record.gss_request.is_some() => Step::GssRequest,
+            Phase::First => Step::Startup,
+            Phase::Answer(Encryption::Tls) => Step::SslRequest,
+            Phase::Answer(Encryption::Gss) => Step::GssRequest,
+            Phase::Tunnel => Step::TlsHandshake,
+            Phase::AuthRequest => Step::AuthRequest,
+            Phase::Asked(step) | Phase::Answered(step) => step,
+            Phase::SessionSetup => Step::SessionSetup,
+            Phase::Done(Attention::Opaque) => Step::TlsHandshake,
+            Phase::Done(_) => Step::Ready,
+        }
+    }
+
+    /// Ends the handshake in the step it is in.
+    fn end(&mut self, attention: Attention) {
+        self.record.step.get_or_insert(match attention {
+            Attention::Ready => Step::Ready,
+            _ => self.step(),
+        });
+        self.record.ended = self.now;
+        self.phase = Phase::Done(attention);
+        self.client.abandon();
+        self.server.abandon();
+    }
+
+    fn fail_at(&mut self, step: Step) {
+        self.record.step = Some(step);
+        self.end(Attention::Failed);
+    }
+}
+
+/// What the client sends.
+impl Observer {
+    fn client_frames(&mut self) {
+        loop {
+            match self.phase {
+                Phase::First => {
+                    if !self.first_packet() {
+                        return;
+                    }
+                }
+                Phase::Answer(_) => {
+                    // Nothing may be sent before the answer: a client that does lets someone in
+                    // between smuggle plaintext into the encrypted session (CVE-2021-23222).
+                    self.note_injected(Side::Client, self.client.ahead().len());
+                    return;
+                }
+                Phase::Tunnel | Phase::Done(_) => return,
+                Phase::AuthRequest | Phase::Asked(_) | Phase::Answered(_) | Phase::SessionSetup => {
+                    let mut client = std::mem::take(&mut self.client);
+                    let more = match client.next(Kind::Tagged) {
+                        None => false,
+                        Some(Frame::Tagged { tag: b'p', body }) => {
+                            self.response(body);
+                            true
+                        }
+                        Some(Frame::Tagged { tag, .. } | Frame::Oversize { tag, .. }) => {
+                            self.stray(tag);
+                            true
+                        }
+                        Some(Frame::Broken { tag, .. }) => {
+                            self.stray(tag.unwrap_or_default());
+                            false
+                        }
+                        Some(Frame::Untagged { .. }) => false,
+                    };
+                    if !matches!(self.phase, Phase::Done(_)) {
+                        self.client = client;
+                    }
+                    if !more {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Notes bytes in clear where none may be; the side that began is the one named.
+    fn note_injected(&mut self, side: Side, count: usize) {
+        match &mut self.record.injected {
+            Some((from, so_far)) if *from == side => *so_far = count,
+            Some(_) => {}
+            None if count > 0 => self.record.injected = Some((side, count)),
+            None => {}
+        }
+    }
+
+    fn stray(&mut self, tag: u8) {
+        let step = self.step();
+        self.record.stray.get_or_insert((tag, step));
+    }
+
+    /// Reads one packet without a tag. `false` when more bytes are needed or nothing follows.
+    fn first_packet(&mut self) -> bool {
+        let Some(first) = classify(self.client.ahead()) else { return false };
+        self.record.first.get_or_insert(first);
+        match first {
+            First::Tls => {
+                if self.record.ssl_request.is_some() {
+                    self.record.hello_after_no = true;
+                    self.record.step = Some(Step::SslRequest);
+                }
+                self.open_tunnel();
+                false
+            }
+            First::Http => {
+                self.fail_at(Step::Startup);
+                false
+            }
+            First::Malformed { length } => {
+                self.record.startup_fault = Some(StartupFault::Length(length));
+                self.fail_at(Step::Startup);
+                false
+            }
+            _ => {
+                let mut client = std::mem::take(&mut self.client);
+                let whole = match client.next(Kind::Untagged) {
+                    Some(Frame::Untagged { body }) => {
+                        self.untagged(body);
+                        true
+                    }
+                    _ => false,
+                };
+                if !matches!(self.phase, Phase::Done(_)) {
+                    self.client = client;
+                }
+                whole
+            }
+        }
+    }
+
+    fn untagged(&mut self, body: &[u8]) {
+        let asked = Negotiation { asked: self.now, answer: None };
+        match Untagged::decode(body) {
+            Ok(Untagged::SslRequest) => {
+                self.record.ssl_request = Some(asked);
+                self.phase = Phase::Answer(Encryption::Tls);
+            }
+            Ok(Untagged::GssEncRequest) => {
+                self.record.gss_request = Some(asked);
+                self.phase = Phase::Answer(Encryption::Gss);
+            }
+            Ok(Untagged::CancelRequest { pid, .. }) => {
+                self.record.cancel = Some(pid);
+                self.end(Attention::Cancel);
+            }
+            Ok(Untagged::Startup(startup)) => {
+                let own = |(name, value): &(&[u8], &[u8])| (name.to_vec(), value.to_vec());
+                let parameters = startup.parameters.iter().map(own).collect();
+                self.record.startup =
+                    Some(StartupSeen { at: self.now, version: startup.version, parameters });
+                self.phase = Phase::AuthRequest;
+            }
+            Err(fault) => {
+                // The server judges it: it may speak a version whose packets we do not know.
+                self.record.startup_fault = Some(StartupFault::Field(fault));
+                self.phase = Phase::AuthRequest;
+            }
+        }
+    }
+
+    /// A `p` message: what it is depends on what the server asked for.
+    fn response(&mut self, body: &[u8]) {
+        self.record.answered = Some(self.now);
+        let Phase::Asked(step) = self.phase else { return self.stray(b'p') };
+        let next = match step {
+            Step::Password => {
+                let password = decode_password(body).unwrap_or(body);
+                self.record.cleartext = Some(Secret::new(password.to_vec()));
+                Step::Password
+            }
+            Step::Md5 => {
+                let response = decode_password(body).unwrap_or(body);
+                self.record.md5.get_or_insert_default().response = Some(Secret::new(response.to_vec()));
+                Step::Md5
+            }
+            Step::SaslMechanism => self.sasl_initial(body),
+            Step::ScramServerFirst => {
+                if let Err(fault) = self.client_final(body) {
+                    self.scram_fault(Step::ScramClientFinal, fault);
+                }
+                Step::ScramClientFinal
+            }
+            Step::Gss => {
+                self.record.gss_tokens.0 += 1;
+                Step::Gss
+            }
+            step => step,
+        };
+        self.phase = Phase::Answered(next);
+    }
+
+    fn sasl_initial(&mut self, body: &[u8]) -> Step {
+        let initial = match SaslInitialResponse::decode(body) {
+            Ok(initial) => initial,
+            Err(fault) => {
+                self.record.sasl_fault = Some(fault);
+                return Step::SaslMechanism;
+            }
+        };
+        self.record.mechanism = Some(initial.mechanism.to_vec());
+        let text = initial.response.unwrap_or_default();
+        if initial.mechanism == b"OAUTHBEARER" {
+            let oauth = self.record.oauth.get_or_insert_default();
+            match OauthInitial::decode(text) {
+                Ok(initial) => oauth.token_length = Some(initial.token_length),
+                Err(fault) => self.record.sasl_fault = Some(fault),
+            }
+            return Step::Oauth;
+        }
+        if !initial.mechanism.starts_with(b"SCRAM-SHA-256") {
+            return Step::SaslMechanism;
+        }
+        match ClientFirst::decode(text) {
+            Ok(first) => {
+                let (flag, binding_type) = match first.flag {
+                    Gs2Flag::No => (b'n', None),
+                    Gs2Flag::Yes => (b'y', None),
+                    Gs2Flag::Bind(name) => (b'p', Some(name.to_vec())),
+                };
+                let seen = ClientFirstSeen {
+                    at: self.now,
+                    flag,
+                    binding_type,
+                    has_authzid: first.authzid.is_some(),
+                    bare: first.bare.to_vec(),
+                    user: first.user.to_vec(),
+                    nonce: first.nonce.to_vec(),
+                };
+                self.record.scram.get_or_insert_default().client_first = Some(seen);
+            }
+            Err(fault) => self.scram_fault(Step::ScramClientFirst, fault),
+        }
+        Step::ScramClientFirst
+    }
+
+    fn client_final(&mut self, body: &[u8]) -> Result<(), WireError> {
+        let message = ClientFinal::decode(body)?;
+        let scram = self.record.scram.get_or_insert_default();
+        let nonce = scram.server_first.as_ref().and_then(|first| nonce_of(&first.text));
+        scram.client_final = Some(ClientFinalSeen {
+            at: self.now,
+            keeps_nonce: nonce == Some(message.nonce),
+            without_proof: message.without_proof.to_vec(),
+            binding: message.binding,
+            proof: Secret::new(message.proof),
+        });
+        Ok(())
+    }
+
+    fn scram_fault(&mut self, step: Step, fault: WireError) {
+        self.record.scram.get_or_insert_default().fault.get_or_insert((step, fault));
+    }
+}
+
+/// What the server sends.
+impl Observer {
+    fn server_frames(&mut self) {
+        loop {
+            match self.phase {
+                Phase::First => {
+                    // Between a declined request and the startup packet the server has nothing to
+                    // say. Before any request only another protocol speaks; `server_start` shows it.
+                    if self.record.ssl_request.is_some() || self.record.gss_request.is_some() {
+                        self.note_injected(Side::Server, self.server.ahead().len());
+                    }
+                    return;
+                }
+                Phase::Answer(encryption) => {
+                    if !self.answer(encryption) {
+                        return;
+                    }
+                }
+                Phase::Tunnel | Phase::Done(_) => return,
+                Phase::AuthRequest | Phase::Asked(_) | Phase::Answered(_) | Phase::SessionSetup => {
+                    if !self.server_frame() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The one byte that answers SSLRequest or GSSENCRequest. `false` when nothing follows.
+    fn answer(&mut self, encryption: Encryption) -> bool {
+        let Some(&byte) = self.server.ahead().first() else { return false };
+        let answer = Some((byte, self.now));
+        let (request, yes) = match encryption {
+            Encryption::Tls => (&mut self.record.ssl_request, b'S'),
+            Encryption::Gss => (&mut self.record.gss_request, b'G'),
+        };
+        if let Some(request) = request {
+            request.answer = answer;
+        }
+        match byte {
+            b'E' => {
+                let Some(error) = self.error_ahead() else { return false };
+                self.record.error = Some(error);
+                self.end(Attention::Failed);
+                false
+            }
+            _ if byte == yes || byte == b'N' => {
+                self.server.step(1);
+                if byte == b'N' {
+                    self.phase = Phase::First;
+                    self.client_frames();
+                    return true;
+                }
+                if encryption == Encryption::Gss {
+                    self.record.gss_encrypted = true;
+                    self.end(Attention::Opaque);
+                    return false;
+                }
+                self.open_tunnel();
+                false
+            }
+            _ => {
+                self.record.server_not_postgres = true;
+                self.end(Attention::Failed);
+                false
+            }
+        }
+    }
+
+    /// An error that stands at the front of the server's bytes, in either form.
+    fn error_ahead(&mut self) -> Option<ErrorSeen> {
+        let now = self.now;
+        if let Some(text) = version_2_text(self.server.ahead()) {
+            let fields = vec![(b'M', text.trim_ascii_end().to_vec())];
+            return Some(ErrorSeen { at: now, fields, version_2: true });
+        }
+        match self.server.clone().next(Kind::Tagged)? {
+            Frame::Tagged { tag: b'E', body } => {
+                let fields = ErrorFields::decode(body).unwrap_or_default();
+                Some(ErrorSeen::new(now, &fields))
+            }
+            _ => None,
+        }
+    }
+
+    /// Reads one message of the server. `false` when more bytes are needed or nothing follows.
+    fn server_frame(&mut self) -> bool {
+        let mut server = std::mem::take(&mut self.server);
+        let more = if let Some(text) = version_2_text(server.ahead()) {
+            let fields = vec![(b'M', text.trim_ascii_end().to_vec())];
+            self.record.error = Some(ErrorSeen { at: self.now, fields, version_2: true });
+            self.end(Attention::Failed);
+            false
+        } else if is_unfinished_version_2(server.ahead()) {
+            false
+        } else {
+            match server.next(Kind::Tagged) {
+                None | Some(Frame::Untagged { .. }) => false,
+                Some(Frame::Tagged { tag, body }) => {
+                    self.message(tag, body);
+                    true
+                }
+                Some(Frame::Oversize { tag, .. }) => {
+                    self.server_fault(tag, invalid("message length"));
+                    true
+                }
+                Some(Frame::Broken { tag, .. }) => {
+                    self.server_fault(tag.unwrap_or_default(), invalid("message length"));
+                    self.record.server_not_postgres |= self.phase == Phase::AuthRequest;
+                    self.end(Attention::Failed);
+                    false
+                }
+            }
+        };
+        if !matches!(self.phase, Phase::Done(_)) {
+            self.server = server;
+        }
+        more
+    }
+
+    fn server_fault(&mut self, _tag: u8, fault: WireError) {
+        let step = self.step();
+        self.record.server_fault.get_or_insert((step, fault));
+    }
+
+    fn message(&mut self, tag: u8, body: &[u8]) {
+        match Backend::decode(tag, body) {
+            Ok(Backend::Authentication(request)) => self.authentication(&request),
+            Ok(Backend::Error(fields)) => {
+                self.record.error = Some(ErrorSeen::new(self.now, &fields));
+                self.end(Attention::Failed);
+            }
+            Ok(Backend::Notice(fields)) => {
+                if self.record.notices.len() < MAX_NOTICES {
+                    self.record.notices.push(ErrorSeen::new(self.now, &fields));
+                }
+            }
+            Ok(Backend::ParameterStatus { name, value }) => {
+                let parameters = &mut self.record.session.parameters;
+                if parameters.len() < MAX_PARAMETER_STATUS {
+                    parameters.push((name.to_vec(), value.to_vec()));
+                }
+            }
+            Ok(Backend::BackendKeyData { pid, secret }) => {
+                self.record.session.pid = Some(pid);
+                self.record.session.secret_length = Some(secret.len());
+                self.key = body.to_vec();
+            }
+            Ok(Backend::ReadyForQuery(_)) => {
+                self.record.session.ready = Some(self.now);
+                self.end(Attention::Ready);
+            }
+            Ok(Backend::NegotiateProtocolVersion { newest, unrecognized }) => {
+                if self.record.negotiations.len() < MAX_NOTICES {
+                    let options = unrecognized.iter().map(|option| option.to_vec()).collect();
+                    self.record.negotiations.push((newest, options));
+                }
+            }
+            Ok(Backend::Other { tag, .. }) => {
+                self.server_fault(tag, invalid("message type"));
+                if self.phase == Phase::AuthRequest && self.record.requests.is_empty() {
+                    self.record.server_not_postgres = true;
+                    self.end(Attention::Failed);
+                }
+            }
+            Err(fault) => self.server_fault(tag, fault),
+        }
+    }
+
+    fn authentication(&mut self, request: &Authentication<'_>) {
+        if !matches!(
+            request,
+            Authentication::Ok | Authentication::SaslContinue(_) | Authentication::SaslFinal(_)
+        ) {
+            self.record.requests.push(Request { code: request.code(), at: self.now });
+        }
+        self.phase = match request {
+            Authentication::Ok => {
+                self.record.session.authenticated = Some(self.now);
+                Phase::SessionSetup
+            }
+            Authentication::Cleartext => Phase::Asked(Step::Password),
+            Authentication::Md5(salt) => {
+                self.record.md5 = Some(Md5Seen { salt: *salt, response: None });
+                Phase::Asked(Step::Md5)
+            }
+            Authentication::Sasl(mechanisms) => {
+                self.record.mechanisms = mechanisms.iter().map(|name| name.to_vec()).collect();
+                Phase::Asked(Step::SaslMechanism)
+            }
+            Authentication::SaslContinue(text) => self.sasl_continue(text),
+            Authentication::SaslFinal(text) => {
+                match ServerFinal::decode(text) {
+                    Ok(last) => {
+                        let last = match last {
+                            ServerFinal::Signature(bytes) => ServerFinalSeen::Signature(Secret::new(bytes)),
+                            ServerFinal::Error(reason) => ServerFinalSeen::Error(reason.to_vec()),
+                        };
+                        self.record.scram.get_or_insert_default().server_final = Some(last);
+                    }
+                    Err(fault) => self.scram_fault(Step::ScramServerFinal, fault),
+                }
+                Phase::Answered(Step::ScramServerFinal)
+            }
+            Authentication::GssContinue(_) => {
+                self.record.gss_tokens.1 += 1;
+                Phase::Asked(Step::Gss)
+            }
+            Authentication::Gss | Authentication::Sspi => Phase::Asked(Step::Gss),
+            Authentication::Kerberos(_)
+            | Authentication::Crypt(_)
+            | Authentication::Scm
+            | Authentication::Digest(_)
+            | Authentication::Unknown { .. } => Phase::Asked(Step::AuthRequest),
+        };
+        self.client_frames();
+    }
+
+    fn sasl_continue(&mut self, text: &[u8]) -> Phase {
+        if let Some(oauth) = &mut self.record.oauth {
+            oauth.discovery = Some(text.to_vec());
+            return Phase::Asked(Step::Oauth);
+        }
+        match ServerFirst::decode(text) {
+            Ok(first) => {
+                let scram = self.record.scram.get_or_insert_default();
+                let client_nonce = scram.client_first.as_ref().map(|first| first.nonce.as_slice());
+                scram.server_first = Some(ServerFirstSeen {
+                    at: self.now,
+                    text: text.to_vec(),
+                    extends_nonce: client_nonce.is_some_and(|nonce| {
+                        first.nonce.starts_with(nonce) && first.nonce.len() > nonce.len()
+                    }),
+                    salt: first.salt,
+                    iterations: first.iterations,
+                });
+            }
+            Err(fault) => self.scram_fault(Step::ScramServerFirst, fault),
+        }
+        Phase::Asked(Step::ScramServerFirst)
+    }
+}
+
+/// TLS that passes through.
+impl Observer {
+    fn open_tunnel(&mut self) {
+        self.phase = Phase::Tunnel;
+        self.record.tls.get_or_insert_default();
+        self.tunnel = Some(Box::default());
+        for from in [Side::Client, Side::Server] {
+            let framer = match from {
+                Side::Client => &mut self.client,
+                Side::Server => &mut self.server,
+            };
+            let ahead = framer.ahead().to_vec();
+            framer.abandon();
+            if !ahead.is_empty() {
+                self.tunnel_bytes(from, &ahead);
+            }
+        }
+    }
+
+    fn tunnel_bytes(&mut self, from: Side, bytes: &[u8]) {
+        let Some(tunnel) = &mut self.tunnel else { return };
+        if from == Side::Server && !tunnel.client_spoke {
+            // Nobody may speak between the server's `S` and the ClientHello.
+            tunnel.early += bytes.len();
+            let early = tunnel.early;
+            return self.note_injected(Side::Server, early);
+        }
+        tunnel.client_spoke = true;
+        let (now, tls) = (self.now, self.record.tls.get_or_insert_default());
+        let records = match from {
+            Side::Client => &mut tunnel.client,
+            Side::Server => &mut tunnel.server,
+        };
+        records.push(bytes, |seen| note_tls(tls, from, now, seen));
+        if tls.not_tls == Some(Side::Server) {
+            // The server's answer to a ClientHello may be an ErrorResponse in clear.
+            self.record.server_not_postgres = bytes.first() != Some(&b'E');
+            if let Some(error) = clear_error(bytes, now) {
+                self.record.error.get_or_insert(error);
+            }
+            self.end(Attention::Failed);
+            return;
+        }
+        let has_encrypted = |side| tls.encrypted.iter().any(|(from, ..)| *from == side);
+        if self.phase == Phase::Tunnel && has_encrypted(Side::Client) && has_encrypted(Side::Server) {
+            self.phase = Phase::Done(Attention::Opaque);
+        }
+    }
+}
+
+fn note_tls(tls: &mut Tls, from: Side, now: Duration, seen: Seen) {
+    match seen {
+        Seen::ClientHello(hello) => {
+            tls.client_hello.get_or_insert((hello, now));
+        }
+        Seen::ServerHello(hello) if hello.retry => {}
+        Seen::ServerHello(hello) => {
+            tls.server_hello.get_or_insert((hello, now));
+        }
+        Seen::Certificates(count) if from == Side::Server => tls.server_certificates = Some(count),
+        Seen::Certificates(count) => tls.client_certificates = Some(count),
+        Seen::CertificateRequest => tls.certificate_requested = true,
+        Seen::Alert(alert) if tls.alerts.len() < MAX_NOTICES => tls.alerts.push((from, alert, now)),
+        Seen::Encrypted(size) if tls.encrypted.len() < MAX_ENCRYPTED_RECORDS => {
+            tls.encrypted.push((from, size, now));
+        }
+        Seen::NotTls => tls.not_tls = tls.not_tls.or(Some(from)),
+        _ => {}
+    }
+}
+
+fn clear_error(bytes: &[u8], now: Duration) -> Option<ErrorSeen> {
+    let mut framer = Framer::default();
+    framer.push(bytes);
+    match framer.next(Kind::Tagged)? {
+        Frame::Tagged { tag: b'E', body } => {
+            Some(ErrorSeen::new(now, &ErrorFields::decode(body).unwrap_or_default()))
+        }
+        _ => None,
+    }
+}
+
+/// `E` and a length word that no error has: the rest of a version 2 error is still to come.
+fn is_unfinished_version_2(ahead: &[u8]) -> bool {
+    match ahead {
+        [b'E', rest @ ..] => rest
+            .first_chunk::<4>()
+            .is_some_and(|word| !(8..=30_000).contains(&u32::from_be_bytes(*word)) && rest.len() < 8192),
+        _ => false,
+    }
+}
+
+fn nonce_of(server_first: &[u8]) -> Option<&[u8]> {
+    let rest = server_first.strip_prefix(b"r=")?;
+    rest.split(|&byte| byte == b',').next()
+}
+
+/// Keeps the first bytes of a side.
+fn keep(kept: &mut Vec<u8>, bytes: &[u8]) {
+    let room = FIRST_BYTES.saturating_sub(kept.len());
+    kept.extend_from_slice(bytes.get(..room.min(bytes.len())).unwrap_or_default());
+}
