@@ -22,8 +22,9 @@ use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 
-use super::pair::{Guard, Pair, Scratch, Turn};
-use crate::handshake::{Close, Side};
+use super::Guard;
+use super::pair::{Pair, Scratch, Turn};
+use crate::handshake::Side;
 
 /// A set of relay threads.
 ///
@@ -42,7 +43,9 @@ impl Engine {
             let shard = Arc::new(Shard::new()?);
             let runner = Arc::clone(&shard);
             let name = format!("relay-{number}");
-            engine.threads.push(std::thread::Builder::new().name(name).spawn(move || Runner::new(runner).run())?);
+            engine
+                .threads
+                .push(std::thread::Builder::new().name(name).spawn(move || Runner::new(runner).run())?);
             engine.shards.push(shard);
         }
         Ok(engine)
@@ -65,7 +68,7 @@ impl Engine {
         self.shards.iter().map(|shard| shard.load.load(Ordering::Relaxed)).sum()
     }
 
-    /// Closes every pair that is carried now; their guards are told [`Close::Shutdown`].
+    /// Closes every pair that is carried now.
     pub fn close_all(&self) {
         for shard in &self.shards {
             shard.ask(Request::CloseAll);
@@ -222,7 +225,7 @@ impl Runner {
             Turn::Ended => {
                 if let Some(pair) = self.pairs.get_mut(slot).and_then(Option::take) {
                     self.shard.load.fetch_sub(1, Ordering::Relaxed);
-                    pair.end(None);
+                    pair.end();
                 }
                 self.freed.push(slot);
             }
@@ -262,7 +265,7 @@ impl Runner {
         for slot in 0..self.pairs.len() {
             if let Some(pair) = self.pairs[slot].take() {
                 self.shard.load.fetch_sub(1, Ordering::Relaxed);
-                pair.end(Some(Close::Shutdown));
+                pair.end();
                 self.freed.push(slot);
             }
         }

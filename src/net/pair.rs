@@ -6,24 +6,9 @@ use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 
+use super::watch::other;
+use super::{Guard, Totals};
 use crate::handshake::{Close, Side};
-
-/// Is told when a pair of sockets ended: counts, permits and reports hang on it.
-pub trait Guard: Send + 'static {
-    /// The pair is over; both sockets are already closed.
-    fn ended(self: Box<Self>, totals: Totals);
-}
-
-/// What a pair carried while the engine had it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// Bytes from the client to the server.
-    pub client_bytes: u64,
-    /// Bytes from the server to the client.
-    pub server_bytes: u64,
-    /// Who stopped sending first, and how; `None` if we closed the pair while both were up.
-    pub first: Option<(Side, Close)>,
-}
 
 /// What a turn left behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,18 +175,10 @@ impl Pair {
     }
 
     /// Closes both sockets and tells the guard.
-    pub(super) fn end(self, how: Option<Close>) {
-        let first = self.first.or(how.map(|how| (Side::Server, how)));
-        let totals = Totals { client_bytes: self.up.bytes, server_bytes: self.down.bytes, first };
+    pub(super) fn end(self) {
+        let totals = Totals { client_bytes: self.up.bytes, server_bytes: self.down.bytes, first: self.first };
         drop((self.client, self.server));
         self.guard.ended(totals);
-    }
-}
-
-fn other(side: Side) -> Side {
-    match side {
-        Side::Client => Side::Server,
-        Side::Server => Side::Client,
     }
 }
 
