@@ -55,7 +55,10 @@ pub(super) fn target(args: &ProxyArgs) -> Result<Target, Failure> {
         }
     };
     for problem in &conninfo.problems {
-        eprintln!("pgwhy: {place}: column {}: {} ({}). {}", problem.column, problem.message, problem.id, problem.fix);
+        eprintln!(
+            "pgwhy: {place}: column {}: {} ({}). {}",
+            problem.column, problem.message, problem.id, problem.fix
+        );
     }
     let expected = expected(args, &conninfo, &place, others)?;
     let host = conninfo.hosts.first().map(|host| match &host.name {
@@ -124,7 +127,8 @@ fn expected(
         let home = std::env::var_os("HOME")?;
         Some(Path::new(&home).join(".pgpass"))
     });
-    let (Some(file), Some(host), Some(user)) = (file, conninfo.hosts.first(), conninfo.user.as_deref()) else {
+    let (Some(file), Some(host), Some(user)) = (file, conninfo.hosts.first(), conninfo.user.as_deref())
+    else {
         return Ok(None);
     };
     let Ok(text) = std::fs::read_to_string(&file) else { return Ok(None) };
@@ -158,7 +162,8 @@ pub(super) fn listen(text: &str) -> Result<Vec<Listen>, Failure> {
     if let Ok(port) = text.trim_start_matches(':').parse::<u16>() {
         return Ok(vec![Listen::Tcp(SocketAddr::new(IpAddr::from([127, 0, 0, 1]), port))]);
     }
-    let bad = |reason: String| Failure::usage(format!("--listen {text}: {reason}; write host:port, or a path"));
+    let bad =
+        |reason: String| Failure::usage(format!("--listen {text}: {reason}; write host:port, or a path"));
     let addresses = text.to_socket_addrs().map_err(|error| bad(error.to_string()))?;
     let all: Vec<Listen> = addresses.map(Listen::Tcp).collect();
     if all.is_empty() { Err(bad("the name has no address".into())) } else { Ok(all) }

@@ -80,6 +80,8 @@ pub(super) struct Setting {
     pub(super) host: Option<String>,
     /// How to report.
     pub(super) dress: Dress,
+    /// Is told after each report that was written.
+    pub(super) written: Option<SyncSender<()>>,
 }
 
 /// The desk's thread, to wait for.
@@ -131,10 +133,12 @@ impl Clerk {
         let mut failing = false;
         while let Ok(message) = receiver.recv() {
             let backlog = self.waiting.fetch_sub(1, Ordering::Relaxed);
+            let mut tell = None;
             let text = match message {
                 Message::End => return,
                 Message::Line(line) => Some(line),
                 Message::Attempt(attempt) => {
+                    tell.clone_from(&self.setting.written);
                     let report = self.report(*attempt, backlog > BUSY);
                     self.setting.dress.report(&report)
                 }
@@ -149,6 +153,10 @@ impl Clerk {
                     tracing::warn!(%error, "a report could not be written");
                 }
                 Err(_) => {}
+            }
+            if let Some(tell) = tell {
+                // Nobody has to listen.
+                let _ = tell.try_send(());
             }
         }
     }
@@ -173,9 +181,9 @@ impl Clerk {
             ssl_answered_by_us: attempt.ssl_answered_by_us,
             judgement: judgement.as_ref(),
             expected: expectation,
-            now_unix: now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| {
-                i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-            }),
+            now_unix: now
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX)),
             server_host: self.setting.host.as_deref(),
             our_address: our_address.as_deref(),
             client_is_remote: attempt.client.ip().is_some_and(|ip| !ip.is_loopback()),
@@ -253,7 +261,10 @@ fn dial(attempt: &DialAttempt) -> Dial {
 
 fn limit(ending: &Ending) -> Option<Limit> {
     match ending {
-        Ending::Limit { which, value } => Some(Limit { name: which.option(), value: *value }),
+        Ending::Limit { which, value } => {
+            let value = u64::try_from(*value).unwrap_or(u64::MAX);
+            Some(Limit { name: which.option(), value })
+        }
         _ => None,
     }
 }
@@ -321,7 +332,8 @@ impl History {
                 (None, _) => masked || past.attempt.encrypted,
                 _ => false,
             };
-            let failed = matches!(past.attempt.outcome, Outcome::Failed | Outcome::Opaque) && past.attempt.ended;
+            let failed =
+                matches!(past.attempt.outcome, Outcome::Failed | Outcome::Opaque) && past.attempt.ended;
             if past.host == host && since <= MOMENTS && same_user && failed && report.related.len() < 4 {
                 report.related.push(past.attempt.id.clone());
             }
@@ -339,7 +351,14 @@ impl History {
         }
     }
 
-    fn remember(&mut self, report: &Report, host: &str, profile: Profile, ended: SystemTime, attempt: &Attempt) {
+    fn remember(
+        &mut self,
+        report: &Report,
+        host: &str,
+        profile: Profile,
+        ended: SystemTime,
+        attempt: &Attempt,
+    ) {
         let Diagnosis { outcome, finding, .. } = &report.diagnosis;
         if matches!(outcome, Outcome::Probe | Outcome::Cancel) {
             return;
@@ -350,7 +369,8 @@ impl History {
                 report.client.database.clone().unwrap_or_default(),
             );
             if self.successes.len() < SUCCESSES || self.successes.contains_key(&key) {
-                let driver = recognise(&attempt.record).map_or("unknown driver", |driver| driver.name).to_owned();
+                let driver =
+                    recognise(&attempt.record).map_or("unknown driver", |driver| driver.name).to_owned();
                 self.successes.insert(key, Success { at: ended, driver, profile });
             }
         }
@@ -367,7 +387,8 @@ impl History {
                 lasted: attempt.elapsed,
                 outcome: *outcome,
                 encrypted: attempt.record.tls.is_some() || attempt.record.gss_encrypted,
-                ended: *outcome == Outcome::Failed || attempt.opaque.is_some_and(|opaque| opaque.closed.is_some()),
+                ended: *outcome == Outcome::Failed
+                    || attempt.opaque.is_some_and(|opaque| opaque.closed.is_some()),
                 cause: finding.as_ref().map(|finding| (finding.cause, finding.summary.clone())),
             },
         });

