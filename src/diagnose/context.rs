@@ -40,6 +40,8 @@ pub struct Expectation<'a> {
     pub source: &'a str,
     /// The user whom it is for; `None` when it is for any.
     pub user: Option<&'a str>,
+    /// Whether that is the user of this login.
+    pub for_this_user: bool,
 }
 
 /// One attempt to reach the server.

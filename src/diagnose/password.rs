@@ -39,7 +39,7 @@ pub(super) fn tells(judgement: &Judgement) -> bool {
     match judgement.fit {
         Fit::Empty | Fit::Expected => true,
         Fit::Variant(variant, _) => judgement.against_expected || is_literal(variant),
-        Fit::Nothing => judgement.against_expected && judgement.untested == 0,
+        Fit::Nothing => judgement.against_expected,
         Fit::NotTested(_) => false,
     }
 }
@@ -97,7 +97,7 @@ fn rejected(step: Step, error: &ErrorSeen, context: &Context<'_>) -> Finding {
         .or(&[Cause::PasswordMismatch, Cause::PasswordDiffersOnServer])
         .or(&LOOK_ALIKES);
     match context.expected {
-        Some(expected) if context.judgement.is_none() => {
+        Some(expected) if !expected.for_this_user => {
             let owner = expected.user.unwrap_or_default();
             finding
                 .and(format!("the password of {} is for user {owner}, so it was not tested", expected.source))
