@@ -49,6 +49,12 @@ fn is_literal(variant: Variant) -> bool {
     matches!(variant.id(), "literal_undefined" | "literal_null" | "variable_unexpanded")
 }
 
+/// Whether a variant is the password changed, or something else in its place.
+fn is_mutation(variant: Variant) -> bool {
+    !is_literal(variant)
+        && !matches!(variant.id(), "user_name" | "other_variable" | "previous_password" | "hashed_value")
+}
+
 /// What testing candidates against the client's answer showed.
 fn judged(record: &Record, error: &ErrorSeen, context: &Context<'_>) -> Option<Finding> {
     let step = record.step.unwrap_or(Step::Password);
