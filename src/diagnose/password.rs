@@ -73,12 +73,13 @@ fn judged(record: &Record, error: &ErrorSeen, context: &Context<'_>) -> Option<F
             let confidence = if judgement.against_expected { Confidence::Proven } else { Confidence::Likely };
             let finding = Finding::new(step, Cause::PasswordMismatch, confidence, &judgement.explanation);
             let finding = finding.variant(variant.id());
-            let finding = match judgement.against_expected {
-                true => {
-                    finding.summary(format!("the client sent the password of {source}, changed: {detail}"))
+            let finding = finding.summary(match judgement.against_expected {
+                true if is_mutation(*variant) => {
+                    format!("the client sent the password of {source}: {detail}")
                 }
-                false => finding.summary(format!("the client sent {detail} as its password")),
-            };
+                true => format!("instead of the password of {source} the client sent {detail}"),
+                false => format!("the client sent {detail} as its password"),
+            });
             match super::fixes::of_password(variant.id()) {
                 Some(fix) => finding.fix(fix),
                 None => finding,
