@@ -37,31 +37,101 @@ pub(super) struct Draft {
 
 /// libpq's other keywords (`PQconninfoOptions`, fe-connect.c, PostgreSQL 18): passed on as they are.
 pub(super) const LIBPQ_PARAMS: &[&str] = &[
-    "application_name", "channel_binding", "client_encoding", "fallback_application_name", "gssdelegation",
-    "gssencmode", "gsslib", "keepalives", "keepalives_count", "keepalives_idle", "keepalives_interval",
-    "krbsrvname", "load_balance_hosts", "max_protocol_version", "min_protocol_version", "oauth_client_id",
-    "oauth_client_secret", "oauth_issuer", "oauth_scope", "options", "replication", "require_auth",
-    "requirepeer", "requiressl", "scram_client_key", "scram_server_key", "servicefile", "ssl_max_protocol_version",
-    "ssl_min_protocol_version", "sslcert", "sslcertmode", "sslcompression", "sslcrl", "sslcrldir", "sslkey",
-    "sslkeylogfile", "sslnegotiation", "sslpassword", "sslrootcert", "sslsni", "target_session_attrs",
+    "application_name",
+    "channel_binding",
+    "client_encoding",
+    "fallback_application_name",
+    "gssdelegation",
+    "gssencmode",
+    "gsslib",
+    "keepalives",
+    "keepalives_count",
+    "keepalives_idle",
+    "keepalives_interval",
+    "krbsrvname",
+    "load_balance_hosts",
+    "max_protocol_version",
+    "min_protocol_version",
+    "oauth_client_id",
+    "oauth_client_secret",
+    "oauth_issuer",
+    "oauth_scope",
+    "options",
+    "replication",
+    "require_auth",
+    "requirepeer",
+    "requiressl",
+    "scram_client_key",
+    "scram_server_key",
+    "servicefile",
+    "ssl_max_protocol_version",
+    "ssl_min_protocol_version",
+    "sslcert",
+    "sslcertmode",
+    "sslcompression",
+    "sslcrl",
+    "sslcrldir",
+    "sslkey",
+    "sslkeylogfile",
+    "sslnegotiation",
+    "sslpassword",
+    "sslrootcert",
+    "sslsni",
+    "target_session_attrs",
     "tcp_user_timeout",
 ];
 /// The keywords that this room reads itself.
 pub(super) const OWN_PARAMS: &[&str] = &[
-    "host", "hostaddr", "port", "user", "password", "dbname", "sslmode", "ssl", "connect_timeout", "passfile",
+    "host",
+    "hostaddr",
+    "port",
+    "user",
+    "password",
+    "dbname",
+    "sslmode",
+    "ssl",
+    "connect_timeout",
+    "passfile",
     "service",
 ];
 /// Parameters that other drivers know and libpq refuses (`invalid URI query parameter`).
 pub(super) const DRIVER_PARAMS: &[&str] = &[
-    "schema", "pgbouncer", "connection_limit", "pool_timeout", "socket_timeout", "statement_cache_size", "sslaccept",
-    "sslidentity", "currentschema", "applicationname", "logintimeout", "sockettimeout", "connecttimeout",
-    "preparethreshold", "sslfactory", "targetservertype", "stringtype", "rewritebatchedinserts", "tcpkeepalive",
-    "search_path", "timezone", "statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout",
-    "pool_max_conns", "pool_min_conns", "default_query_exec_mode", "prepared_statement_cache_size", "max",
-    "idle_timeout", "uselibpqcompat", "pool_mode",
+    "schema",
+    "pgbouncer",
+    "connection_limit",
+    "pool_timeout",
+    "socket_timeout",
+    "statement_cache_size",
+    "sslaccept",
+    "sslidentity",
+    "currentschema",
+    "applicationname",
+    "logintimeout",
+    "sockettimeout",
+    "connecttimeout",
+    "preparethreshold",
+    "sslfactory",
+    "targetservertype",
+    "stringtype",
+    "rewritebatchedinserts",
+    "tcpkeepalive",
+    "search_path",
+    "timezone",
+    "statement_timeout",
+    "lock_timeout",
+    "idle_in_transaction_session_timeout",
+    "pool_max_conns",
+    "pool_min_conns",
+    "default_query_exec_mode",
+    "prepared_statement_cache_size",
+    "max",
+    "idle_timeout",
+    "uselibpqcompat",
+    "pool_mode",
 ];
 /// Values that must not be kept, not even for the caller: nobody here needs them.
-const SECRET_PARAMS: [&str; 4] = ["sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key"];
+const SECRET_PARAMS: [&str; 4] =
+    ["sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key"];
 
 impl Draft {
     /// Sets one keyword; the last of two wins, as in libpq.
@@ -149,7 +219,10 @@ impl Draft {
     }
 
     /// Makes a [`Conninfo`] of the keywords and the environment.
-    pub(super) fn finish(mut self, environment: &dyn Fn(&str) -> Option<String>) -> Result<Conninfo, ConninfoError> {
+    pub(super) fn finish(
+        mut self,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Conninfo, ConninfoError> {
         self.fill(environment);
         let parts = self.hosts();
         let hosts = match parts {
@@ -190,7 +263,9 @@ impl Draft {
     /// `connectOptions2` (fe-connect.c): lists of host, hostaddr and port side by side.
     fn hosts(&self) -> Result<Vec<Host>, ConninfoError> {
         let list = |slot: &Option<Slot>| -> Vec<String> {
-            slot.as_ref().map(|s| s.value.split(',').map(|v| v.trim().to_owned()).collect()).unwrap_or_default()
+            slot.as_ref()
+                .map(|s| s.value.split(',').map(|v| v.trim().to_owned()).collect())
+                .unwrap_or_default()
         };
         let (names, addresses, ports) = (list(&self.host), list(&self.hostaddr), list(&self.port));
         let count = names.len().max(addresses.len()).max(1);
@@ -209,7 +284,9 @@ impl Draft {
         (0..count)
             .map(|at| {
                 let hostaddr = match addresses.get(at).filter(|text| !text.is_empty()) {
-                    Some(text) => Some(text.parse::<IpAddr>().map_err(|_| host_error(place(&self.hostaddr)))?),
+                    Some(text) => {
+                        Some(text.parse::<IpAddr>().map_err(|_| host_error(place(&self.hostaddr)))?)
+                    }
                     None => None,
                 };
                 let name = match (names.get(at).filter(|name| !name.is_empty()), hostaddr) {
@@ -250,7 +327,11 @@ impl Draft {
                     "param_unknown",
                     Severity::Error,
                     slot.column,
-                    format!("{}{}connect_timeout is not a number of seconds", slot.origin, colon(slot.origin)),
+                    format!(
+                        "{}{}connect_timeout is not a number of seconds",
+                        slot.origin,
+                        colon(slot.origin)
+                    ),
                     "use a whole number of seconds",
                 ));
                 None
@@ -279,10 +360,7 @@ fn host_name(text: &str, (column, origin): (usize, &'static str)) -> Result<Host
         return Ok(HostName::UnixDir(text.to_owned()));
     }
     if unexpanded(text) {
-        return Err(ConninfoError {
-            problem: unexpanded_problem("host", column),
-            before: Vec::new(),
-        });
+        return Err(ConninfoError { problem: unexpanded_problem("host", column), before: Vec::new() });
     }
     let fits = |c: char| c.is_alphanumeric() || "-_.:%*".contains(c);
     if text.len() > 255 || !text.chars().all(fits) {
@@ -319,7 +397,8 @@ pub(super) fn unexpanded(text: &str) -> bool {
     let name = |t: &str| t.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
     let word = |t: &str| name(t) && t.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     let braces = text.find("${").is_some_and(|at| name(&text[at + 2..]) && text[at..].contains('}'));
-    let dollar = text.strip_prefix('$').is_some_and(|t| word(t.trim_start_matches('(').trim_end_matches(')')));
+    let dollar =
+        text.strip_prefix('$').is_some_and(|t| word(t.trim_start_matches('(').trim_end_matches(')')));
     let percent = text.strip_prefix('%').and_then(|t| t.strip_suffix('%')).is_some_and(word);
     braces || dollar || percent || (text.contains("{{") && text.contains("}}"))
 }

@@ -43,7 +43,14 @@ impl EnvFile {
         self.entries.iter().rev().find(|entry| entry.key == key)
     }
 
-    fn problem(&mut self, line: usize, column: usize, id: &'static str, severity: Severity, texts: [&str; 2]) {
+    fn problem(
+        &mut self,
+        line: usize,
+        column: usize,
+        id: &'static str,
+        severity: Severity,
+        texts: [&str; 2],
+    ) {
         let problem = Problem::new(id, severity, column, texts[0], texts[1]);
         self.problems.push(EnvProblem { line, problem });
     }
@@ -54,12 +61,18 @@ pub fn parse(text: &str) -> EnvFile {
     let mut file = EnvFile::default();
     let body = text.strip_prefix('\u{feff}').unwrap_or(text);
     if body.len() != text.len() {
-        let texts = ["a byte order mark begins the file: node --env-file and shells take it for a part of the first key", "save the file without it"];
+        let texts = [
+            "a byte order mark begins the file: node --env-file and shells take it for a part of the first key",
+            "save the file without it",
+        ];
         file.problem(1, 1, "blank_around", Severity::Warning, texts);
     }
     if let Some(at) = body.find("\r\n") {
         let line = body[..at].matches('\n').count() + 1;
-        let texts = ["lines end in CR LF: a shell that sources the file leaves \\r at the end of every value", "convert the line ends (dos2unix)"];
+        let texts = [
+            "lines end in CR LF: a shell that sources the file leaves \\r at the end of every value",
+            "convert the line ends (dos2unix)",
+        ];
         file.problem(line, 0, "line_endings", Severity::Warning, texts);
     }
     let body = Secret::new(body.replace("\r\n", "\n").replace('\r', "\n"));
@@ -83,20 +96,32 @@ fn statement(rest: &str, line: usize, file: &mut EnvFile) -> usize {
     if bare.is_empty() || bare.starts_with('#') {
         return end + 1;
     }
-    let keyed = bare.strip_prefix("export").filter(|t| t.starts_with(char::is_whitespace)).map_or(bare, str::trim_start);
+    let keyed = bare
+        .strip_prefix("export")
+        .filter(|t| t.starts_with(char::is_whitespace))
+        .map_or(bare, str::trim_start);
     let length = keyed.find(|c: char| !c.is_alphanumeric() && !"_.-".contains(c)).unwrap_or(keyed.len());
     let (key, after) = keyed.split_at(length);
     let Some(value) = separator(after).filter(|_| !key.is_empty()) else {
-        let texts = ["this line is no KEY=value: loaders skip it or stop here", "write KEY=value, or a # before a comment"];
+        let texts = [
+            "this line is no KEY=value: loaders skip it or stop here",
+            "write KEY=value, or a # before a comment",
+        ];
         file.problem(line, indent + 1, "syntax", Severity::Warning, texts);
         return end + 1;
     };
     if after.starts_with(char::is_whitespace) || value.starts_with([' ', '\t']) {
-        let texts = ["blanks around =: a shell that sources the file takes this for a command", "write KEY=value without blanks"];
+        let texts = [
+            "blanks around =: a shell that sources the file takes this for a command",
+            "write KEY=value without blanks",
+        ];
         file.problem(line, indent + 1, "blank_around", Severity::Info, texts);
     }
     if file.get(key).is_some() {
-        let texts = ["this key stands in the file twice: the last one counts for dotenv, the first for some others", "keep one"];
+        let texts = [
+            "this key stands in the file twice: the last one counts for dotenv, the first for some others",
+            "keep one",
+        ];
         file.problem(line, indent + 1, "key_repeated", Severity::Warning, texts);
     }
     let start = end - value.len();
@@ -107,7 +132,10 @@ fn statement(rest: &str, line: usize, file: &mut EnvFile) -> usize {
 
 /// `=` with blanks around it, or `: ` as dotenv allows.
 fn separator(after: &str) -> Option<&str> {
-    after.trim_start().strip_prefix('=').or_else(|| after.strip_prefix(':').filter(|t| t.starts_with(char::is_whitespace)))
+    after
+        .trim_start()
+        .strip_prefix('=')
+        .or_else(|| after.strip_prefix(':').filter(|t| t.starts_with(char::is_whitespace)))
 }
 
 /// The value at the head of `text`: quoted (over several lines, if need be) or up to `#` or the line's end.
@@ -123,26 +151,41 @@ fn value_at(key: &str, text: &str, line: usize, file: &mut EnvFile, column: usiz
         };
         let used = blank + used;
         let raw = text[..used].to_owned();
-        return (entry(key, value, raw, quote, line), used + text[used..].find('\n').map_or(text.len() - used, |at| at + 1));
+        return (
+            entry(key, value, raw, quote, line),
+            used + text[used..].find('\n').map_or(text.len() - used, |at| at + 1),
+        );
     }
     let whole = &text[..end];
     let cut = whole.find('#').unwrap_or(whole.len());
     let value = whole[..cut].trim();
     if quote.is_some() {
-        let texts = ["the quote that begins this value is not closed: loaders differ about what the value is", "close it on the same line"];
+        let texts = [
+            "the quote that begins this value is not closed: loaders differ about what the value is",
+            "close it on the same line",
+        ];
         file.problem(line, column + blank, "quote_unclosed", Severity::Error, texts);
     }
     if cut < whole.len() && !whole[..cut].ends_with([' ', '\t']) && !value.is_empty() {
-        let texts = ["dotenv cuts this unquoted value at its #; python-dotenv and shells do not", "put quotes around the value"];
+        let texts = [
+            "dotenv cuts this unquoted value at its #; python-dotenv and shells do not",
+            "put quotes around the value",
+        ];
         file.problem(line, column + cut, "value_cut_at_hash", Severity::Error, texts);
     }
     if let (Some(at), false) = (value.find('$'), value.is_empty()) {
-        let texts = ["dotenv-expand, compose files and shells replace $name in this value; others do not", "escape it as your loader wants it (\\$ or $$), or avoid $"];
+        let texts = [
+            "dotenv-expand, compose files and shells replace $name in this value; others do not",
+            "escape it as your loader wants it (\\$ or $$), or avoid $",
+        ];
         file.problem(line, column + blank + at, "variable_unexpanded", Severity::Info, texts);
     }
     // dotenv's last step takes matching quotes off even when they were no quotes to it before.
     let stripped = quote.and_then(|q| value.strip_prefix(q)?.strip_suffix(q)).unwrap_or(value);
-    (entry(key, stripped.to_owned(), whole.to_owned(), quote.filter(|_| stripped != value), line), (end + 1).min(text.len()))
+    (
+        entry(key, stripped.to_owned(), whole.to_owned(), quote.filter(|_| stripped != value), line),
+        (end + 1).min(text.len()),
+    )
 }
 
 fn entry(key: &str, value: String, raw: String, quote: Option<char>, line: usize) -> Entry {
@@ -195,7 +238,11 @@ mod tests {
     #[test]
     fn entries_lines_and_debug() {
         let file = parse("# c\nA=1\n\nKEY=\"l1\nl2\" # c\nwhat is this\nA=planted\n");
-        let rows: Vec<_> = file.entries.iter().map(|e| (e.key.as_str(), e.value.expose().as_str(), e.line, e.quote)).collect();
+        let rows: Vec<_> = file
+            .entries
+            .iter()
+            .map(|e| (e.key.as_str(), e.value.expose().as_str(), e.line, e.quote))
+            .collect();
         assert_eq!(rows, [("A", "1", 2, None), ("KEY", "l1\nl2", 4, Some('"')), ("A", "planted", 7, None)]);
         let problems: Vec<_> = file.problems.iter().map(|p| (p.line, p.problem.id)).collect();
         assert_eq!(problems, [(6, "syntax"), (7, "key_repeated")]);

@@ -25,7 +25,8 @@ pub(super) fn parse(whole: &str, text: &str, draft: &mut Draft) -> Result<(), Co
         let end = rest.find(|c: char| c == '=' || blank(c)).unwrap_or(rest.len());
         let (key, after) = rest.split_at(end);
         let Some(after) = after.trim_start_matches(blank).strip_prefix('=') else {
-            let (message, fix) = ("= is missing behind a keyword", "quote values that hold blanks: password='a b'");
+            let (message, fix) =
+                ("= is missing behind a keyword", "quote values that hold blanks: password='a b'");
             return Err(ConninfoError::at("syntax", column(whole, rest), message, fix));
         };
         let at = column(whole, key);
@@ -55,7 +56,12 @@ fn value<'a>(whole: &str, text: &'a str) -> Result<(Secret<String>, &'a str), Co
     let value = Secret::new(out);
     if quoted.is_some() {
         let fix = "close it with ', and write a ' inside as \\'";
-        return Err(ConninfoError::at("syntax", column(whole, text), "the quoted value that begins here has no end", fix));
+        return Err(ConninfoError::at(
+            "syntax",
+            column(whole, text),
+            "the quoted value that begins here has no end",
+            fix,
+        ));
     }
     Ok((value, ""))
 }
@@ -92,11 +98,15 @@ fn parse_ado(whole: &str, text: &str, draft: &mut Draft) {
     ));
     for (key, value) in text.split(';').filter_map(|pair| pair.split_once('=')) {
         let bare = value.trim();
-        let quote = bare.chars().next().filter(|c| "\"'".contains(*c) && bare.len() > 1 && bare.ends_with(*c));
+        let quote =
+            bare.chars().next().filter(|c| "\"'".contains(*c) && bare.len() > 1 && bare.ends_with(*c));
         let bare = if quote.is_some() { &bare[1..bare.len() - 1] } else { bare };
         match ado_key(key) {
             Some("sslmode") => {
-                let mode = bare.to_ascii_lowercase().replace("verifyca", "verify-ca").replace("verifyfull", "verify-full");
+                let mode = bare
+                    .to_ascii_lowercase()
+                    .replace("verifyca", "verify-ca")
+                    .replace("verifyfull", "verify-full");
                 draft.set("sslmode", mode, column(whole, value));
             }
             Some(name) => draft.set(name, bare.to_owned(), column(whole, value)),

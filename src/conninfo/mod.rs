@@ -165,7 +165,8 @@ impl Conninfo {
         out.push_str(&hosts.join(","));
         if let Some(database) = &self.database {
             out.push('/');
-            out.push_str(&encode(database));
+            // An @ here is rather the end of a password that holds a slash.
+            out.push_str(&if database.contains('@') { "…".to_owned() } else { encode(database) });
         }
         let mut params: Vec<String> = Vec::new();
         params.extend(self.sslmode.map(|mode| format!("sslmode={}", mode.as_str())));
@@ -217,8 +218,17 @@ fn read(whole: &str, draft: &mut Draft) -> Result<(), ConninfoError> {
     let text = clean(whole, draft);
     let at = column(whole, text);
     if ["", "undefined", "null", "None"].contains(&text) {
-        let message = if text.is_empty() { "the connection string is empty" } else { "this is the text of a missing value" };
-        return Err(ConninfoError::at("empty", at, message, "set the variable, and load the file before it is read"));
+        let message = if text.is_empty() {
+            "the connection string is empty"
+        } else {
+            "this is the text of a missing value"
+        };
+        return Err(ConninfoError::at(
+            "empty",
+            at,
+            message,
+            "set the variable, and load the file before it is read",
+        ));
     }
     if !text.contains("://") && !keyword::looks_like(text) && draft::unexpanded(text) {
         let problem = draft::unexpanded_problem("connection string", at);
@@ -247,8 +257,10 @@ fn clean<'a>(whole: &'a str, draft: &mut Draft) -> &'a str {
     for _ in 0..MAX_LAYERS {
         let at = column(whole, text);
         let trimmed = text.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}' || c == '\0');
-        let quote = text.chars().next().into_iter().chain(text.chars().next_back()).find(|c| "\"'`".contains(*c));
-        let open_value = text.contains('=') && !text.contains("://");
+        let quote =
+            text.chars().next().into_iter().chain(text.chars().next_back()).find(|c| "\"'`".contains(*c));
+        // The last quote of `password='x'` or of `NAME="postgres://…"` has its partner inside.
+        let open_value = second_name(text).is_some() || (text.contains('=') && !text.contains("://"));
         let (inner, problem) = if trimmed.len() != text.len() {
             let last = text.chars().next_back().filter(|c| c.is_control() || c.is_whitespace());
             let place = if text.starts_with(trimmed) { at + trimmed.len() } else { at };
@@ -280,7 +292,9 @@ fn second_name(text: &str) -> Option<&str> {
     let name = name.trim().strip_prefix("export ").unwrap_or(name).trim();
     let is_name = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     let bare = value.trim_start().trim_start_matches(['"', '\'', '`']).to_ascii_lowercase();
-    let is_url = bare.starts_with("postgres") || bare.starts_with("jdbc:postgres") || second_name(value.trim_start()).is_some();
+    let is_url = bare.starts_with("postgres")
+        || bare.starts_with("jdbc:postgres")
+        || second_name(value.trim_start()).is_some();
     (is_name && is_url && value.contains("://")).then_some(value)
 }
 
@@ -304,9 +318,13 @@ fn scheme<'a>(whole: &str, text: &'a str, draft: &mut Draft) -> Result<Option<Re
     let end = text.find(|c: char| !c.is_ascii_alphanumeric() && !"+.-_".contains(c)).unwrap_or(text.len());
     let (name, behind) = text.split_at(end);
     let lower = name.to_ascii_lowercase();
-    let ours = lower.starts_with("postgre") || lower.starts_with("pgsql") || ["tcp", "psql", "pg"].contains(&lower.as_str());
+    let ours = lower.starts_with("postgre")
+        || lower.starts_with("pgsql")
+        || ["tcp", "psql", "pg"].contains(&lower.as_str());
     let full = behind.strip_prefix("://");
-    let short = behind.strip_prefix(':').filter(|_| ours && (jdbc || behind.contains('@') || behind.starts_with(":/")));
+    let short = behind
+        .strip_prefix(':')
+        .filter(|_| ours && (jdbc || behind.contains('@') || behind.starts_with(":/")));
     let Some(rest) = full.or(short) else {
         if jdbc {
             let fix = "pgwhy speaks only PostgreSQL: jdbc:postgresql://host:port/database";

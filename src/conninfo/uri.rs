@@ -59,9 +59,12 @@ fn userinfo_end(head: &str) -> Option<usize> {
     if let Some(at) = authority.rfind('@') {
         return Some(if last > at && behind_looks_like_place { last } else { at });
     }
-    let (_, port) = authority.rsplit_once(':')?;
+    // Digits and a slash in a password look like a port and a database: a user name has no dot, a
+    // host mostly has one, and hardly a database has an @.
+    let (name, port) = authority.rsplit_once(':')?;
     let is_port = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
-    (!authority.starts_with('[') && (!is_port || behind_looks_like_place)).then_some(last)
+    let is_host = is_port && (name.contains('.') || name == "localhost");
+    (!authority.starts_with('[') && (!is_host || behind_looks_like_place)).then_some(last)
 }
 
 fn read_userinfo(whole: &str, userinfo: &str, jdbc: bool, draft: &mut Draft) {
@@ -93,10 +96,22 @@ fn read_userinfo(whole: &str, userinfo: &str, jdbc: bool, draft: &mut Draft) {
 /// Characters that must be encoded here, because drivers end the userinfo at them.
 fn reserved(whole: &str, part: &str, what: &str, draft: &mut Draft) {
     let marks = [
-        ('@', "unencoded_at", "%40", Severity::Warning, "libpq, asyncpg and SQLAlchemy take the host to begin behind it"),
+        (
+            '@',
+            "unencoded_at",
+            "%40",
+            Severity::Warning,
+            "libpq, asyncpg and SQLAlchemy take the host to begin behind it",
+        ),
         ('#', "unencoded_hash", "%23", Severity::Error, "most drivers take it for the end of the address"),
         ('/', "unencoded_slash", "%2F", Severity::Error, "drivers take it for the end of the host"),
-        ('?', "unencoded_question", "%3F", Severity::Error, "most drivers take it for the beginning of the parameters"),
+        (
+            '?',
+            "unencoded_question",
+            "%3F",
+            Severity::Error,
+            "most drivers take it for the beginning of the parameters",
+        ),
     ];
     for (mark, id, code, severity, why) in marks {
         if let Some(at) = part.find(mark) {
@@ -147,9 +162,17 @@ fn read_hosts(whole: &str, authority: &str, draft: &mut Draft) -> Result<(), Con
 }
 
 /// `name:port`, `[address]:port`.
-pub(super) fn split_port<'a>(whole: &str, item: &'a str) -> Result<(&'a str, Option<&'a str>), ConninfoError> {
+pub(super) fn split_port<'a>(
+    whole: &str,
+    item: &'a str,
+) -> Result<(&'a str, Option<&'a str>), ConninfoError> {
     let bad = |message: &str| {
-        Err(ConninfoError::at("host_invalid", column(whole, item), message, "write an IPv6 address as [::1]:5432"))
+        Err(ConninfoError::at(
+            "host_invalid",
+            column(whole, item),
+            message,
+            "write an IPv6 address as [::1]:5432",
+        ))
     };
     let Some(inside) = item.strip_prefix('[') else {
         return match item.split_once(':') {
@@ -205,7 +228,9 @@ fn decode<'a>(whole: &str, part: &'a str, what: &str, draft: &mut Draft) -> Cow<
         Some((at, _)) => (at, "a % without two hexadecimal digits (or %00)", "write a percent sign as %25"),
         None => match percent_encoding::percent_decode_str(part).decode_utf8() {
             Ok(text) => return text,
-            Err(_) => (0, "percent-encoded bytes that are not UTF-8", "encode the UTF-8 form: é is %C3%A9, not %E9"),
+            Err(_) => {
+                (0, "percent-encoded bytes that are not UTF-8", "encode the UTF-8 form: é is %C3%A9, not %E9")
+            }
         },
     };
     draft.problems.push(Problem::new(

@@ -10,7 +10,7 @@ use md5::{Digest as _, Md5};
 use sha2::Sha256;
 use unicode_normalization::UnicodeNormalization as _;
 
-use super::mutate::{self, Expander};
+use super::mutate::{self, Expander, Lookup};
 use super::{Expected, Variant, saslprep};
 use crate::secret::Secret;
 
@@ -82,7 +82,12 @@ impl Candidates {
     /// `prepares`: the exchange is SCRAM, whose clients may prepare a password or not: both forms
     /// are tried. `sent`: a cleartext password, where one prefix is enough. `hashes`: tries are
     /// cheap (MD5).
-    pub(super) fn build(expected: Option<&Expected>, user: &[u8], prepares: bool, prefixes: Prefixes) -> Self {
+    pub(super) fn build(
+        expected: Option<&Expected>,
+        user: &[u8],
+        prepares: bool,
+        prefixes: Prefixes,
+    ) -> Self {
         let mut all = Self { list: Vec::new(), prepares };
         let Some(expected) = expected else {
             all.empty();
@@ -161,9 +166,19 @@ impl Candidates {
             return;
         }
         let what = What::Variant(Variant::NotSaslprepped);
-        self.add_form(what, "…", "as written, not prepared with SASLprep", Secret::new(p.as_bytes().to_vec()));
+        self.add_form(
+            what,
+            "…",
+            "as written, not prepared with SASLprep",
+            Secret::new(p.as_bytes().to_vec()),
+        );
         if let Some(strict) = saslprep::prepare_strictly(p.as_bytes()) {
-            self.add_form(what, "…", "prepared to the letter of RFC 4013, which PostgreSQL does not do", strict);
+            self.add_form(
+                what,
+                "…",
+                "prepared to the letter of RFC 4013, which PostgreSQL does not do",
+                strict,
+            );
         }
     }
 
@@ -189,10 +204,20 @@ impl Candidates {
         self.add(Variant::TrailingCr, "…\\r", "a trailing carriage return", format!("{p}\r"));
         self.add(Variant::TrailingCr, "…\\r\\n", "a trailing CR LF", format!("{p}\r\n"));
         for (blank, name) in BLANKS {
-            self.add(Variant::TrailingSpace, &format!("…{blank}"), &format!("{name} behind it"), format!("{p}{blank}"));
+            self.add(
+                Variant::TrailingSpace,
+                &format!("…{blank}"),
+                &format!("{name} behind it"),
+                format!("{p}{blank}"),
+            );
         }
         for (blank, name) in BLANKS {
-            self.add(Variant::LeadingSpace, &format!("{blank}…"), &format!("{name} before it"), format!("{blank}{p}"));
+            self.add(
+                Variant::LeadingSpace,
+                &format!("{blank}…"),
+                &format!("{name} before it"),
+                format!("{blank}{p}"),
+            );
         }
         self.add(Variant::TrailingSpace, " … ", "a space on both sides", format!(" {p} "));
         self.add(Variant::TrailingNewline, "…\\n\\n", "two trailing line feeds", format!("{p}\n\n"));
@@ -238,7 +263,7 @@ impl Candidates {
             values.into_iter().find(|(key, _)| key == name).map(|(_, value)| value.expose().clone())
         };
         for expander in [Expander::Shell, Expander::Dotenv, Expander::Compose] {
-            let lookups: [(&dyn Fn(&str) -> Option<String>, &str); 2] = [
+            let lookups: [(Lookup<'_>, &str); 2] = [
                 (&nothing, "$name in it replaced by nothing"),
                 (&known, "$name in it replaced by another variable's value"),
             ];
@@ -320,7 +345,8 @@ impl Candidates {
         };
         // "password of DATABASE_URL", ".env: DB_PASS": the names are the words in capitals.
         let own = source.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(is_name);
-        let others = expected.map_or(&[][..], |e| &e.other_variables[..]).iter().map(|(name, _)| name.as_str());
+        let others =
+            expected.map_or(&[][..], |e| &e.other_variables[..]).iter().map(|(name, _)| name.as_str());
         let others = others.filter(|name| name.to_ascii_uppercase().contains("PASS"));
         let mut names: Vec<&str> = Vec::new();
         for name in own.chain(USUAL_NAMES).chain(others.take(MAX_PREVIOUS)) {
@@ -410,7 +436,8 @@ impl Candidates {
                 let detail = format!("{detail} behind {name} quotes that were kept too");
                 self.add(variant, &format!("{shape}{shown}"), &detail, format!("{quoted}{end}"));
             }
-            for (text, how) in mutate::percent_encodings(p).into_iter().take(3).filter(|(text, _)| text != p) {
+            for (text, how) in mutate::percent_encodings(p).into_iter().take(3).filter(|(text, _)| text != p)
+            {
                 let detail = format!("{name} quotes kept around it, and percent-encoded: {how}");
                 self.add(Variant::QuotesKept, &shape, &detail, format!("{quote}{text}{quote}"));
             }
@@ -440,7 +467,12 @@ impl Candidates {
             Prefixes::Every => MIN_PREFIX..MIN_PREFIX + MAX_PREFIXES,
         };
         for length in lengths.filter(|length| (MIN_PREFIX..bytes.len()).contains(length)) {
-            self.add(Variant::Truncated, "…", &format!("cut after its first {length} bytes"), &bytes[..length]);
+            self.add(
+                Variant::Truncated,
+                "…",
+                &format!("cut after its first {length} bytes"),
+                &bytes[..length],
+            );
         }
     }
 

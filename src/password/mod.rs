@@ -150,7 +150,12 @@ impl Default for Budget {
 ///
 /// Without `expected` only candidates that need no context are tested: the empty string, the user
 /// name, the literals, unexpanded variables.
-pub fn judge(expected: Option<&Expected>, startup_user: &[u8], exchange: &Exchange<'_>, budget: Budget) -> Judgement {
+pub fn judge(
+    expected: Option<&Expected>,
+    startup_user: &[u8],
+    exchange: &Exchange<'_>,
+    budget: Budget,
+) -> Judgement {
     let probe = match Probe::new(exchange, startup_user) {
         Ok(probe) => probe,
         Err(reason) => return not_tested(expected, reason),
@@ -175,7 +180,12 @@ pub fn judge(expected: Option<&Expected>, startup_user: &[u8], exchange: &Exchan
 
 /// Candidates that are not a list of bytes: a process id in a cleartext password, and the stored
 /// SCRAM secret, which itself costs a PBKDF2.
-fn beyond_the_list(expected: &Expected, probe: &Probe<'_>, affordable: usize, tried: usize) -> Option<Judgement> {
+fn beyond_the_list(
+    expected: &Expected,
+    probe: &Probe<'_>,
+    affordable: usize,
+    tried: usize,
+) -> Option<Judgement> {
     let password = expected.password.expose();
     let (variant, detail) = match probe {
         Probe::Cleartext { sent } if candidates::process_id_fits(password, sent) => {
@@ -223,14 +233,17 @@ fn fitting(
     tried: usize,
 ) -> Judgement {
     let sent = probe.noun();
-    let source = expected.map(|e| source_of(e));
+    let source = expected.map(source_of);
     let (fit, mut explanation) = match candidate.what {
-        What::Expected => {
-            (Fit::Expected, format!("{sent} fits {}", source.unwrap_or_else(|| "the expected password".to_owned())))
-        }
+        What::Expected => (
+            Fit::Expected,
+            format!("{sent} fits {}", source.unwrap_or_else(|| "the expected password".to_owned())),
+        ),
         What::Empty => {
             let but = match (expected, source) {
-                (Some(e), Some(source)) if e.password.expose().is_empty() => format!("; {source} is empty itself"),
+                (Some(e), Some(source)) if e.password.expose().is_empty() => {
+                    format!("; {source} is empty itself")
+                }
                 (_, Some(source)) => format!(" and does not fit {source}"),
                 _ => String::new(),
             };
@@ -265,9 +278,15 @@ fn nothing(expected: Option<&Expected>, probe: &Probe<'_>, tried: usize, unteste
     let mut explanation = match expected {
         Some(e) if tried == 1 => format!("{sent} does not fit {}", source_of(e)),
         Some(e) => {
-            format!("{sent} fits neither {} nor any of {} known mistakes in it", source_of(e), tried.saturating_sub(1))
+            format!(
+                "{sent} fits neither {} nor any of {} known mistakes in it",
+                source_of(e),
+                tried.saturating_sub(1)
+            )
         }
-        None => format!("{sent} fits none of {tried} passwords that need no context; no expected password was given"),
+        None => format!(
+            "{sent} fits none of {tried} passwords that need no context; no expected password was given"
+        ),
     };
     if untested > 0 {
         explanation.push_str(&format!(

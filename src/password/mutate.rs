@@ -55,15 +55,8 @@ const WHOLE_URI: &AsciiSet = &COMPONENT
     .remove(b'$')
     .remove(b'#');
 /// RFC 3986's gen-delims and the percent sign: what someone escapes who escapes only what must be.
-const RESERVED_ONLY: &AsciiSet = &AsciiSet::EMPTY
-    .add(b'%')
-    .add(b':')
-    .add(b'/')
-    .add(b'?')
-    .add(b'#')
-    .add(b'[')
-    .add(b']')
-    .add(b'@');
+const RESERVED_ONLY: &AsciiSet =
+    &AsciiSet::EMPTY.add(b'%').add(b':').add(b'/').add(b'?').add(b'#').add(b'[').add(b']').add(b'@');
 
 /// Percent-encodings of `text`, with the name of who encodes like that.
 pub(super) fn percent_encodings(text: &str) -> Vec<(String, String)> {
@@ -88,7 +81,8 @@ pub(super) fn percent_encodings(text: &str) -> Vec<(String, String)> {
         let code = format!("%{:02X}", u32::from(special));
         all.push((text.replace(special, &code), format!("only its «{special}»")));
     }
-    let lower: Vec<_> = all.iter().map(|(text, how)| (lower_hex(text), format!("{how}, lower-case digits"))).collect();
+    let lower: Vec<_> =
+        all.iter().map(|(text, how)| (lower_hex(text), format!("{how}, lower-case digits"))).collect();
     all.extend(lower);
     let twice = percent_encoding::utf8_percent_encode(&all[0].0, UNRESERVED).to_string();
     all.push((twice, "twice".to_owned()));
@@ -123,9 +117,12 @@ pub(super) enum Expander {
     Compose,
 }
 
+/// What a variable's value is, if it has one.
+pub(super) type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
+
 /// `text` cut at its process ids, with everything else that `expander` knows replaced by what
 /// `lookup` says (nothing, for an unknown name).
-pub(super) fn expand(text: &str, expander: Expander, lookup: &dyn Fn(&str) -> Option<String>) -> Vec<String> {
+pub(super) fn expand(text: &str, expander: Expander, lookup: Lookup<'_>) -> Vec<String> {
     let mut parts = vec![String::new()];
     let mut rest = text;
     while let Some(at) = rest.find('$') {
@@ -161,7 +158,7 @@ fn push(parts: &mut [String], text: &str) {
 }
 
 /// `{name}` or `{name:-default}` behind a `$`; an unclosed brace stays as it is.
-fn braces(after: &str, lookup: &dyn Fn(&str) -> Option<String>, parts: &mut [String]) -> usize {
+fn braces(after: &str, lookup: Lookup<'_>, parts: &mut [String]) -> usize {
     let Some(end) = after.find('}') else {
         push(parts, "$");
         return 0;
@@ -173,7 +170,7 @@ fn braces(after: &str, lookup: &dyn Fn(&str) -> Option<String>, parts: &mut [Str
     end + 1
 }
 
-fn name(after: &str, lookup: &dyn Fn(&str) -> Option<String>, parts: &mut [String]) -> usize {
+fn name(after: &str, lookup: Lookup<'_>, parts: &mut [String]) -> usize {
     let starts = after.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
     if !starts {
         push(parts, "$");
@@ -238,7 +235,9 @@ pub(super) fn to_latin1(text: &str, windows: bool) -> Option<Vec<u8>> {
     text.chars()
         .map(|c| match u8::try_from(u32::from(c)) {
             Ok(byte) if !windows || !(0x80..0xa0).contains(&byte) => Some(byte),
-            _ if windows => WINDOWS_1252.iter().position(|w| *w == c).and_then(|at| u8::try_from(0x80 + at).ok()),
+            _ if windows => {
+                WINDOWS_1252.iter().position(|w| *w == c).and_then(|at| u8::try_from(0x80 + at).ok())
+            }
             _ => None,
         })
         .collect()
@@ -256,8 +255,8 @@ pub(super) fn from_latin1(text: &str, windows: bool) -> String {
 
 /// 0x80 to 0x9F of Windows-1252 as the WHATWG encoding standard maps them.
 const WINDOWS_1252: [char; 32] = [
-    '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž', '\u{8f}', '\u{90}', '‘',
-    '’', '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}', 'ž', 'Ÿ',
+    '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž', '\u{8f}', '\u{90}',
+    '‘', '’', '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}', 'ž', 'Ÿ',
 ];
 
 /// Lower-case hexadecimal digits.

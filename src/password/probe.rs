@@ -68,7 +68,8 @@ impl<'a> Probe<'a> {
                 if proof.len() != scram::KEY_LEN {
                     return Err(Reason::Proof);
                 }
-                let auth_message = scram::auth_message(client_first_bare, server_first, client_final_without_proof);
+                let auth_message =
+                    scram::auth_message(client_first_bare, server_first, client_final_without_proof);
                 Ok(Self::Scram { auth_message, proof, salt, iterations })
             }
         }
@@ -110,7 +111,7 @@ impl<'a> Probe<'a> {
     /// Whether a client that used exactly these bytes as its password would have sent this.
     pub(super) fn fits(&self, password: &[u8]) -> Option<Target> {
         match self {
-            Self::Cleartext { sent } => bool::from(sent.ct_eq(&password)).then_some(Target::Startup),
+            Self::Cleartext { sent } => bool::from(sent.ct_eq(password)).then_some(Target::Startup),
             Self::Md5 { users, salt, response } => users
                 .iter()
                 .find(|(user, _)| {

@@ -19,7 +19,8 @@ pub fn prepare(password: &[u8]) -> Option<Secret<Vec<u8>>> {
     }
     let text = std::str::from_utf8(password).ok()?;
     let mapped = Secret::new(text.chars().filter_map(map).collect::<String>());
-    if mapped.expose().is_empty() || mapped.expose().chars().any(prohibited) || bidi_forbids(mapped.expose()) {
+    if mapped.expose().is_empty() || mapped.expose().chars().any(prohibited) || bidi_forbids(mapped.expose())
+    {
         return None;
     }
     changed(password, mapped.expose().nfkc().collect())

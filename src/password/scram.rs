@@ -25,9 +25,8 @@ pub type Key = Secret<[u8; KEY_LEN]>;
 const BLOCK_LEN: usize = 64;
 
 /// SHA-256's initial hash value (FIPS 180-4, 5.3.3).
-const INITIAL: [u32; 8] = [
-    0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19,
-];
+const INITIAL: [u32; 8] =
+    [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
 
 /// SaltedPassword := Hi(password, salt, iterations) (RFC 5802 section 2.2; `scram_SaltedPassword`).
 ///
@@ -82,7 +81,11 @@ pub fn server_key(salted_password: &Key) -> Key {
 
 /// AuthMessage := client-first-message-bare "," server-first-message ","
 /// client-final-message-without-proof (RFC 5802 section 3).
-pub fn auth_message(client_first_bare: &[u8], server_first: &[u8], client_final_without_proof: &[u8]) -> Vec<u8> {
+pub fn auth_message(
+    client_first_bare: &[u8],
+    server_first: &[u8],
+    client_final_without_proof: &[u8],
+) -> Vec<u8> {
     [client_first_bare, server_first, client_final_without_proof].join(&b","[..])
 }
 
@@ -256,7 +259,8 @@ mod tests {
     fn pbkdf2_of_a_password_longer_than_a_block() {
         // Python: hashlib.pbkdf2_hmac('sha256', b'x' * 100, b'salt', 3).hex()
         let expected = "59bfa49750dd5462ce38370a1e7abe0736ff334cf1c2f0d84f23a03435d660d1";
-        let got: String = salted_password(&[b'x'; 100], b"salt", 3).expose().iter().map(|b| format!("{b:02x}")).collect();
+        let got: String =
+            salted_password(&[b'x'; 100], b"salt", 3).expose().iter().map(|b| format!("{b:02x}")).collect();
         assert_eq!(got, expected);
     }
 
@@ -267,7 +271,9 @@ mod tests {
         let read = ScramSecret::parse(text.expose()).unwrap();
         assert!(read.fits_password("correct-pw") && !read.fits_password("correct-pw "));
         assert!(!format!("{read:?}").contains(text.expose().rsplit(':').next().unwrap()));
-        for bad in ["", "md50123", "SCRAM-SHA-256$4096:AAAA$AAAA:AAAA", "SCRAM-SHA-256$0:AAAA$", "SCRAM-SHA-256"] {
+        for bad in
+            ["", "md50123", "SCRAM-SHA-256$4096:AAAA$AAAA:AAAA", "SCRAM-SHA-256$0:AAAA$", "SCRAM-SHA-256"]
+        {
             assert!(ScramSecret::parse(bad).is_none(), "{bad}");
         }
     }

@@ -121,7 +121,9 @@ fn unwrap(text: &str) -> Option<(String, TokenDefect)> {
     if text.starts_with('{') {
         return from_json(text).map(|inner| (inner, TokenDefect::JsonWrapped));
     }
-    if let Some(inner) = text.get(..7).filter(|head| head.eq_ignore_ascii_case("bearer ")).and_then(|_| text.get(7..)) {
+    if let Some(inner) =
+        text.get(..7).filter(|head| head.eq_ignore_ascii_case("bearer ")).and_then(|_| text.get(7..))
+    {
         return Some((inner.to_owned(), TokenDefect::BearerPrefix));
     }
     for quote in ['"', '\'', '`'] {
@@ -201,7 +203,9 @@ fn read_jwt(token: &str) -> Option<TokenClaims> {
     }
     let issuer = claims.issuer.as_deref().unwrap_or_default();
     let azure = ["sts.windows.net", "login.microsoftonline.", "sts.chinacloudapi.cn"];
-    if azure.iter().any(|host| issuer.contains(host)) || claims.audience.as_deref().is_some_and(is_azure_audience) {
+    if azure.iter().any(|host| issuer.contains(host))
+        || claims.audience.as_deref().is_some_and(is_azure_audience)
+    {
         claims.kind = TokenKind::AzureEntra;
     }
     Some(claims)
@@ -228,7 +232,8 @@ fn read_aws(token: &str) -> Option<TokenClaims> {
     let (address, query) = token.split_once("/?")?;
     let address = address.strip_prefix("https://").unwrap_or(address);
     let pairs: Vec<(&str, &str)> = query.split('&').filter_map(|pair| pair.split_once('=')).collect();
-    let raw = |name: &str| pairs.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| *value);
+    let raw =
+        |name: &str| pairs.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| *value);
     raw("Action").filter(|action| action.eq_ignore_ascii_case("connect"))?;
     let decoded = |name: &str| String::from_utf8(mutate::percent_decode(raw(name)?.as_bytes())).ok();
     let mut claims = blank(TokenKind::AwsRdsIam);
@@ -261,7 +266,9 @@ fn amz_date(text: &str) -> Option<i64> {
     }
     // Days since 1970-01-01 in the proleptic Gregorian calendar, years counted from March.
     let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days = 365 * y + y.div_euclid(4) - y.div_euclid(100) + y.div_euclid(400) + (153 * m + 2) / 5 + day - 1 - 719_468;
+    let days = 365 * y + y.div_euclid(4) - y.div_euclid(100) + y.div_euclid(400) + (153 * m + 2) / 5 + day
+        - 1
+        - 719_468;
     Some(days * 86_400 + number(8, 10)? * 3600 + number(10, 12)? * 60 + number(12, 14)?)
 }
 
@@ -295,7 +302,9 @@ fn form_verdict(claims: &TokenClaims) -> Option<TokenVerdict> {
     match defect {
         TokenDefect::Truncated => found("truncated", true, "the token ends before its signature does"),
         TokenDefect::Encoded => found("encoded", true, "the token was percent-encoded once more"),
-        TokenDefect::Decoded => found("encoded", false, "the percent-encoding inside the token was taken off"),
+        TokenDefect::Decoded => {
+            found("encoded", false, "the percent-encoding inside the token was taken off")
+        }
         TokenDefect::Quoted => found("encoded", true, "quotes were sent around the token"),
         TokenDefect::JsonWrapped => found("encoded", true, "the JSON around the token was sent with it"),
         TokenDefect::BearerPrefix => found("encoded", true, "\"Bearer \" was sent before the token"),
@@ -313,7 +322,11 @@ fn time_verdict(claims: &TokenClaims, now_unix: i64) -> Option<TokenVerdict> {
     if early <= CLOCK_SKEW_S {
         return None;
     }
-    found("expired", false, format!("the token is not valid for another {early} s: one of the clocks is wrong"))
+    found(
+        "expired",
+        false,
+        format!("the token is not valid for another {early} s: one of the clocks is wrong"),
+    )
 }
 
 fn audience_verdict(claims: &TokenClaims) -> Option<TokenVerdict> {
@@ -333,8 +346,12 @@ fn user_verdict(claims: &TokenClaims, startup_user: &str) -> Option<TokenVerdict
     let (shown, asked) = (claims.users[0].escape_debug(), startup_user.escape_debug());
     let same = claims.users.iter().any(|user| user.to_lowercase() == startup_user.to_lowercase());
     match claims.kind {
-        _ if same => found("wrong_user", true, format!("the token's {shown} and the login's {asked} differ in case")),
-        TokenKind::AwsRdsIam => found("wrong_user", true, format!("the token is for {shown}, the login for {asked}")),
+        _ if same => {
+            found("wrong_user", true, format!("the token's {shown} and the login's {asked} differ in case"))
+        }
+        TokenKind::AwsRdsIam => {
+            found("wrong_user", true, format!("the token is for {shown}, the login for {asked}"))
+        }
         // A role may stand for a group, or for a principal under a name of its own.
         TokenKind::AzureEntra => {
             found("wrong_user", false, format!("the token is for {shown}, the login for {asked}"))
@@ -403,14 +420,24 @@ mod tests {
         check(&azure(""), "db-admins", None, Some(("wrong_user", false)));
         check(&azure(&format!(r#","exp":{}"#, NOW - 4000)), user, None, Some(("expired", true)));
         check(&azure(&format!(r#","exp":{}"#, NOW - 4)), user, None, Some(("expired", false)));
-        check(&azure(r#","aud":"https://management.azure.com/""#), user, None, Some(("wrong_audience", true)));
+        check(
+            &azure(r#","aud":"https://management.azure.com/""#),
+            user,
+            None,
+            Some(("wrong_audience", true)),
+        );
         check(&azure(&format!(r#","aud":"{AZURE_AUDIENCE_ID}""#)), user, None, None);
         check(&azure("").replace(&"S".repeat(342), "S"), user, None, Some(("truncated", true)));
         check(&azure("")[..60], user, None, Some(("truncated", true)));
         check(&format!("\"{}\"", azure("")), user, None, Some(("encoded", true)));
         check(&format!("Bearer {}", azure("")), user, None, Some(("encoded", true)));
         check(&format!("{}\n", azure("")), user, None, Some(("encoded", true)));
-        check(&format!(r#"{{"accessToken":"{}","tokenType":"Bearer"}}"#, azure("")), user, None, Some(("encoded", true)));
+        check(
+            &format!(r#"{{"accessToken":"{}","tokenType":"Bearer"}}"#, azure("")),
+            user,
+            None,
+            Some(("encoded", true)),
+        );
     }
 
     #[test]
@@ -429,13 +456,22 @@ mod tests {
         check(&aws(fresh), "iam_app", Some("localhost"), Some(("wrong_host", false)));
         check(&aws(fresh)[..255], "iam_app", host, Some(("truncated", true)));
         check(&aws(fresh).replace("%2F", "/"), "iam_app", host, Some(("encoded", false)));
-        let encoded = percent_encoding::utf8_percent_encode(&aws(fresh), percent_encoding::NON_ALPHANUMERIC).to_string();
+        let encoded = percent_encoding::utf8_percent_encode(&aws(fresh), percent_encoding::NON_ALPHANUMERIC)
+            .to_string();
         check(&encoded, "iam_app", host, Some(("encoded", true)));
     }
 
     #[test]
     fn what_is_no_token() {
-        for sent in ["", "secret", "eyJhbGciOi", "eyJ-is-how-my-password-begins", "ya29.x", "host:5432/?a=b", "{\"a\":1}"] {
+        for sent in [
+            "",
+            "secret",
+            "eyJhbGciOi",
+            "eyJ-is-how-my-password-begins",
+            "ya29.x",
+            "host:5432/?a=b",
+            "{\"a\":1}",
+        ] {
             assert_eq!(read(sent.as_bytes()), None, "{sent}");
         }
         assert_eq!(read(b"ya29.a0AfH6SMBxxxxxxxxxxxxxxxxxx").unwrap().kind, TokenKind::GoogleOauth);
