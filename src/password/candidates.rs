@@ -10,7 +10,7 @@ use md5::{Digest as _, Md5};
 use sha2::Sha256;
 use unicode_normalization::UnicodeNormalization as _;
 
-use super::mutate::{self, Expander};
+use super::mutate::{self, Expander, Lookup};
 use super::{Expected, Variant, saslprep};
 use crate::secret::Secret;
 
