@@ -174,9 +174,9 @@ impl Finding {
         self
     }
 
-    /// Puts a more fitting change before the usual ones.
+    /// Names a more fitting change than the usual ones.
     pub fn fix(mut self, fix: impl Into<String>) -> Self {
-        self.fix.insert(0, fix.into());
+        self.fix = vec![fix.into()];
         self
     }
 

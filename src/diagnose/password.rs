@@ -49,6 +49,12 @@ fn is_literal(variant: Variant) -> bool {
     matches!(variant.id(), "literal_undefined" | "literal_null" | "variable_unexpanded")
 }
 
+/// Whether a variant is the password changed, or something else in its place.
+fn is_mutation(variant: Variant) -> bool {
+    !is_literal(variant)
+        && !matches!(variant.id(), "user_name" | "other_variable" | "previous_password" | "hashed_value")
+}
+
 /// What testing candidates against the client's answer showed.
 fn judged(record: &Record, error: &ErrorSeen, context: &Context<'_>) -> Option<Finding> {
     let step = record.step.unwrap_or(Step::Password);
@@ -67,12 +73,13 @@ fn judged(record: &Record, error: &ErrorSeen, context: &Context<'_>) -> Option<F
             let confidence = if judgement.against_expected { Confidence::Proven } else { Confidence::Likely };
             let finding = Finding::new(step, Cause::PasswordMismatch, confidence, &judgement.explanation);
             let finding = finding.variant(variant.id());
-            let finding = match judgement.against_expected {
-                true => {
-                    finding.summary(format!("the client sent the password of {source}, changed: {detail}"))
+            let finding = finding.summary(match judgement.against_expected {
+                true if is_mutation(*variant) => {
+                    format!("the client sent the password of {source}: {detail}")
                 }
-                false => finding.summary(format!("the client sent {detail} as its password")),
-            };
+                true => format!("instead of the password of {source} the client sent {detail}"),
+                false => format!("the client sent {detail} as its password"),
+            });
             match super::fixes::of_password(variant.id()) {
                 Some(fix) => finding.fix(fix),
                 None => finding,

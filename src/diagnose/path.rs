@@ -88,7 +88,8 @@ pub(super) fn not_postgres(record: &Record) -> Option<Finding> {
     // what follows unasked that gives them away.
     let spoke_unasked = matches!(record.injected, Some((Side::Server, _)));
     let variant = protocol_of(&record.server_start);
-    if !record.server_not_postgres && !(spoke_unasked && variant.is_some()) {
+    let other_protocol = record.server_not_postgres || (spoke_unasked && variant.is_some());
+    if !other_protocol {
         return None;
     }
     let step = match record.step {

@@ -40,7 +40,7 @@ pub fn render(report: &Report, style: Style) -> String {
         page.ladder(report);
     }
     if let Some(finding) = &report.diagnosis.finding {
-        page.finding(finding);
+        page.finding(finding, said(report).as_deref());
     }
     for warning in &report.diagnosis.warnings {
         page.item("note", &warning.summary, None);
@@ -131,7 +131,8 @@ impl Page {
         }
     }
 
-    fn finding(&mut self, finding: &Finding) {
+    /// Evidence that repeats what the server said is left to the line that shows it.
+    fn finding(&mut self, finding: &Finding, said: Option<&str>) {
         let ink = match finding.confidence {
             Confidence::Proven => Ink::Red,
             Confidence::Likely => Ink::Yellow,
@@ -139,7 +140,7 @@ impl Page {
         };
         let word = finding.confidence.word().to_uppercase();
         self.item("why", &finding.summary, Some((word.as_str(), ink)));
-        for evidence in &finding.evidence {
+        for evidence in finding.evidence.iter().filter(|text| said.is_none_or(|said| !text.ends_with(said))) {
             self.bullet(evidence);
         }
         let id = match finding.variant {
@@ -209,6 +210,12 @@ impl Page {
             let _ = writeln!(self.text, "         {mark} {line}");
         }
     }
+}
+
+/// The server's message, where it is shown.
+fn said(report: &Report) -> Option<String> {
+    let failed = report.diagnosis.outcome == Outcome::Failed;
+    report.server_error.as_ref().filter(|_| failed)?.text(b'M').filter(|message| !message.is_empty())
 }
 
 fn milliseconds(time: Duration) -> String {

@@ -61,7 +61,7 @@ pub(super) fn log_in(addr: SocketAddr, login: &Login) -> io::Result<Option<TcpSt
                 Ok(Backend::ReadyForQuery(_)) => return Ok(Some(stream)),
                 Ok(Backend::Error(_)) | Err(_) => return Ok(None),
                 Ok(Backend::Authentication(request)) => {
-                    let Some(reply) = reply(&request, &login.answer, &mut exchange) else { continue };
+                    let Some(reply) = reply(&request, login, &mut exchange) else { continue };
                     match reply {
                         Some(bytes) => stream.write_all(&bytes)?,
                         None => return Ok(None),
@@ -86,14 +86,14 @@ struct Exchange {
 /// `None`: nothing to say. `Some(None)`: leave. `Some(Some(bytes))`: say that.
 fn reply(
     request: &Authentication<'_>,
-    answer: &Answer,
+    login: &Login,
     exchange: &mut Option<Exchange>,
 ) -> Option<Option<Vec<u8>>> {
     let asks = matches!(
         request,
         Authentication::Sasl(_) | Authentication::SaslContinue(_) | Authentication::Cleartext
     );
-    let Answer::Password(password) = answer else { return asks.then_some(None) };
+    let Answer::Password(password) = &login.answer else { return asks.then_some(None) };
     let mut out = Vec::new();
     match request {
         Authentication::Cleartext => {
@@ -101,7 +101,9 @@ fn reply(
             encode_tagged(&mut out, b'p', &body);
         }
         Authentication::Sasl(_) => {
-            let first_bare = format!("n=,r={}", nonce());
+            // node-postgres sends its encoding last and `*` for the name, libpq neither.
+            let is_node = login.parameters.last().is_some_and(|(name, _)| *name == "client_encoding");
+            let first_bare = format!("n={},r={}", if is_node { "*" } else { "" }, nonce());
             let response = format!("n,,{first_bare}");
             let response = Some(response.as_bytes());
             SaslInitialResponse { mechanism: b"SCRAM-SHA-256", response }.encode(&mut out);

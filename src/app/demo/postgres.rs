@@ -86,14 +86,16 @@ impl Postgres {
             .stderr(fs::File::create(directory.path().join("log"))?);
         let child = as_account(&mut command, account).process_group(0).spawn()?;
         let mut server = Self { child, directory, socket, version };
-        server.wait_until_ready()?;
+        server.wait_until_ready(&data)?;
         Ok(server)
     }
 
-    fn wait_until_ready(&mut self) -> Result<(), Failure> {
-        let path = self.socket.join(".s.PGSQL.5432");
+    /// The postmaster writes its state into the eighth line of its pid file (pg_ctl waits like this).
+    fn wait_until_ready(&mut self, data: &Path) -> Result<(), Failure> {
+        let pid_file = data.join("postmaster.pid");
         let until = Instant::now() + PATIENCE;
-        while std::os::unix::net::UnixStream::connect(&path).is_err() {
+        let state = || fs::read_to_string(&pid_file).ok()?.lines().nth(7).map(|line| line.trim() == "ready");
+        while state() != Some(true) {
             if self.child.try_wait()?.is_some() || Instant::now() > until {
                 let log = fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
                 return Err(Failure::failed(format!("the throw-away PostgreSQL did not start:\n{log}")));
