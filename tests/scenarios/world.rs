@@ -91,7 +91,7 @@ impl World {
             }
             At::Impatient => {
                 let plan = self.plan();
-                let late_conf = "authentication_timeout = 1s".to_owned();
+                let late_conf = "authentication_timeout = 1s\n".to_owned();
                 self.impatient.get_or_init(start("impatient", Plan { late_conf, ..plan }))
             }
             At::Tls13 => {
@@ -104,13 +104,23 @@ impl World {
             }
             At::Standby => {
                 let late_conf = "hot_standby = off\n".to_owned();
-                let plan = Plan { late_conf, late_files: vec!["standby.signal"], ..self.plan() };
+                let plan = Plan {
+                    late_conf,
+                    late_files: vec!["standby.signal"],
+                    late_wait: "consistent recovery state reached",
+                    ..self.plan()
+                };
                 self.standby.get_or_init(start("standby", plan))
             }
             At::Starting => {
                 // The first file that recovery asks the archive for never comes.
                 let late_conf = "restore_command = 'tail --pid=$PPID -f /dev/null'\n".to_owned();
-                let plan = Plan { late_conf, late_files: vec!["recovery.signal"], ..self.plan() };
+                let plan = Plan {
+                    late_conf,
+                    late_files: vec!["recovery.signal"],
+                    late_wait: "listening on Unix socket",
+                    ..self.plan()
+                };
                 self.starting.get_or_init(start("starting", plan))
             }
             At::Stopping => self.stopping.get_or_init(start("stopping", self.plan())),
@@ -140,7 +150,7 @@ impl World {
                 Upstream::Port(port)
             }
             At::Nobody => Upstream::Port(free_port()),
-            At::Blackhole => Upstream::Port(blackhole()),
+            At::Blackhole => Upstream::Text(format!("host=127.0.0.1 port={} connect_timeout=2", blackhole())),
             At::Text(text) => Upstream::Text(text.to_owned()),
             At::Bouncer => Upstream::Port(*self.bouncer.get_or_init(|| self.start_bouncer(100))),
             At::SmallBouncer => {

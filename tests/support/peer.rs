@@ -96,6 +96,13 @@ impl Wire {
         self.stream.shutdown(Shutdown::Write)
     }
 
+    /// Ends our direction and waits for the other's end: closing with unread bytes would reset the
+    /// connection and could lose what was sent.
+    pub fn end(&mut self) -> Result<()> {
+        self.half_close()?;
+        self.read_to_end().map(drop)
+    }
+
     /// Logs in without a password and waits for ReadyForQuery.
     pub fn log_in_by_trust(addr: SocketAddr, user: &str, database: &str) -> Result<Self> {
         let mut wire = Self::connect(addr)?;

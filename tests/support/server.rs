@@ -34,6 +34,8 @@ pub struct Plan {
     pub sql: String,
     /// Lines for postgresql.conf that hold from a second start on (for servers that then accept nobody).
     pub late_conf: String,
+    /// What it logs when that second start has come as far as the test needs; ready to accept, if empty.
+    pub late_wait: &'static str,
     /// Files to make empty in the data directory before that second start, such as `standby.signal`.
     pub late_files: Vec<&'static str>,
     /// TLS with the tests' own certificate.
@@ -87,6 +89,11 @@ impl Server {
             append(&server.data().join("postgresql.conf"), &plan.late_conf);
             let port = server.port;
             server.spawn(port);
+            let reached = |line: &str| match plan.late_wait {
+                "" => READY.iter().any(|text| line.contains(text)),
+                text => line.contains(text),
+            };
+            assert!(server.wait_log(reached), "the second start stops short:\n{}", server.log_text());
         }
         server
     }

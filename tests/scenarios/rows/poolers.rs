@@ -22,7 +22,7 @@ fn pgbouncer() -> Vec<Row> {
         bouncer("a login works").expect(ok().method("scram-sha-256")),
         bouncer("a login works, with node-postgres").by(Who::Pg).expect(ok()),
         bouncer("no such database").database("no_such_db").expect(
-            middle("auth_request|session_setup|scram_client_final", "no_such_database")
+            middle("auth_request|session_setup|scram_client_final|scram_server_final", "no_such_database")
                 .sqlstate("08P01|3D000"),
         ),
         // It runs the exchange to its end with a made-up secret, so that names can't be tried.
@@ -47,7 +47,10 @@ fn pgbouncer() -> Vec<Row> {
             .user("app_md5")
             .database("d_md5")
             .password("stale-pw-of-the-pooler")
-            .expect(middle("session_setup|scram_client_final|auth_request", "server_login_failed|-")),
+            .expect(middle(
+                "session_setup|scram_client_final|scram_server_final|auth_request",
+                "server_login_failed|-",
+            )),
         bouncer("a startup parameter that it does not know")
             .by(Who::Asyncpg)
             .setting("search_path", "shop")
