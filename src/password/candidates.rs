@@ -14,9 +14,6 @@ use super::mutate::{self, Expander, Lookup};
 use super::{Expected, Variant, saslprep};
 use crate::secret::Secret;
 
-/// What a variable's name becomes.
-type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
-
 /// What a fitting candidate means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum What {
