@@ -55,6 +55,7 @@ impl Proxy {
             phase: watch::Sender::new(Phase::Running),
             lingering: Arc::new(Semaphore::new(LINGERING)),
         });
+        tokio::spawn(keep_clock(Arc::clone(&shared)));
         let acceptors = watch::Sender::new(());
         for (listener, addr) in listeners.into_iter().zip(addrs.iter().cloned()) {
             tokio::spawn(accept_all(Arc::clone(&shared), listener, addr, acceptors.subscribe()));
@@ -164,6 +165,15 @@ async fn accept_all(shared: Arc<Shared>, listener: Listener, addr: PeerAddr, ali
     // be gone by then.
     drop(listener);
     drop(alive);
+}
+
+/// Keeps a timer that is due before any login's deadline: a timer that is the next one due wakes the
+/// runtime's driver when it is set, which would be a system call for each login.
+async fn keep_clock(shared: Arc<Shared>) {
+    let mut phase = shared.phase.subscribe();
+    let pause = (shared.limits.login_deadline / 2).max(Duration::from_secs(1));
+    // The sender is in `shared`, so waiting can only end because the proxy does, or take too long.
+    while tokio::time::timeout(pause, phase.wait_for(|phase| *phase != Phase::Running)).await.is_err() {}
 }
 
 fn default_threads() -> usize {
