@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 
 use super::cancel::CancelKeys;
@@ -60,7 +61,7 @@ impl Proxy {
         for (listener, addr) in listeners.into_iter().zip(addrs.iter().cloned()) {
             tokio::spawn(accept_all(Arc::clone(&shared), listener, addr, acceptors.subscribe()));
         }
-        Ok(ProxyHandle { shared, addrs, acceptors })
+        Ok(ProxyHandle { shared, addrs, acceptors, runtime: Handle::current() })
     }
 }
 
@@ -70,6 +71,7 @@ pub struct ProxyHandle {
     shared: Arc<Shared>,
     addrs: Vec<PeerAddr>,
     acceptors: watch::Sender<()>,
+    runtime: Handle,
 }
 
 impl ProxyHandle {
@@ -84,14 +86,14 @@ impl ProxyHandle {
     }
 
     /// Stops accepting; connections go on until the deadline and are closed then. A second call
-    /// closes them at once.
+    /// closes them at once. Callable from any thread.
     pub fn shutdown(&self, deadline: Duration) {
         let was = self.shared.phase.send_replace(Phase::Draining);
         if was != Phase::Running || deadline.is_zero() {
             return self.shared.stop();
         }
         let shared = Arc::clone(&self.shared);
-        tokio::spawn(async move {
+        self.runtime.spawn(async move {
             tokio::time::sleep(deadline).await;
             shared.stop();
         });
