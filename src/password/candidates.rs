@@ -10,7 +10,7 @@ use md5::{Digest as _, Md5};
 use sha2::Sha256;
 use unicode_normalization::UnicodeNormalization as _;
 
-use super::mutate::{self, Expander};
+use super::mutate::{self, Expander, Lookup};
 use super::{Expected, Variant, saslprep};
 use crate::secret::Secret;
 
@@ -263,7 +263,7 @@ impl Candidates {
             values.into_iter().find(|(key, _)| key == name).map(|(_, value)| value.expose().clone())
         };
         for expander in [Expander::Shell, Expander::Dotenv, Expander::Compose] {
-            let lookups: [(&dyn Fn(&str) -> Option<String>, &str); 2] = [
+            let lookups: [(Lookup<'_>, &str); 2] = [
                 (&nothing, "$name in it replaced by nothing"),
                 (&known, "$name in it replaced by another variable's value"),
             ];

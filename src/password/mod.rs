@@ -233,7 +233,7 @@ fn fitting(
     tried: usize,
 ) -> Judgement {
     let sent = probe.noun();
-    let source = expected.map(|e| source_of(e));
+    let source = expected.map(source_of);
     let (fit, mut explanation) = match candidate.what {
         What::Expected => (
             Fit::Expected,

@@ -111,7 +111,7 @@ impl<'a> Probe<'a> {
     /// Whether a client that used exactly these bytes as its password would have sent this.
     pub(super) fn fits(&self, password: &[u8]) -> Option<Target> {
         match self {
-            Self::Cleartext { sent } => bool::from(sent.ct_eq(&password)).then_some(Target::Startup),
+            Self::Cleartext { sent } => bool::from(sent.ct_eq(password)).then_some(Target::Startup),
             Self::Md5 { users, salt, response } => users
                 .iter()
                 .find(|(user, _)| {
