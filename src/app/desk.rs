@@ -16,7 +16,7 @@ use crate::diagnose::context::{Context, Dial, DialFault, Expectation, Limit, Opa
 use crate::diagnose::story::{Earlier, MOMENTS, Profile};
 use crate::diagnose::{Cause, Diagnosis, Outcome, diagnose};
 use crate::handshake::driver::recognise;
-use crate::handshake::{Record, Step};
+use crate::handshake::{Record, Side, Step};
 use crate::net::{Attempt, DialAttempt, DialError, Ending, Sink};
 use crate::password::{Budget, Exchange, Expected, Judgement, judge};
 use crate::report::{Report, Way};
@@ -374,6 +374,7 @@ impl History {
                 self.successes.insert(key, Success { at: ended, driver, profile });
             }
         }
+        let closed_early = attempt.opaque.is_some_and(|opaque| opaque.closed.is_some());
         if self.recent.len() == RECENT {
             self.recent.pop_front();
         }
@@ -387,12 +388,21 @@ impl History {
                 lasted: attempt.elapsed,
                 outcome: *outcome,
                 encrypted: attempt.record.tls.is_some() || attempt.record.gss_encrypted,
-                ended: *outcome == Outcome::Failed
-                    || attempt.opaque.is_some_and(|opaque| opaque.closed.is_some()),
+                ended: *outcome == Outcome::Failed || (closed_early && !looks_logged_in(&attempt.record)),
                 cause: finding.as_ref().map(|finding| (finding.cause, finding.summary.clone())),
             },
         });
     }
+}
+
+/// Whether an encrypted connection went further than a login: more messages of the client than a
+/// login has, or one of the size of Terminate (5 bytes, and 17 that TLS 1.3 adds).
+fn looks_logged_in(record: &Record) -> bool {
+    const LOGIN_MESSAGES: usize = 6;
+    const TERMINATE: usize = 22;
+    let Some(tls) = &record.tls else { return false };
+    let sizes = || tls.encrypted.iter().filter(|(from, ..)| *from == Side::Client).map(|(_, size, _)| *size);
+    sizes().count() > LOGIN_MESSAGES || sizes().any(|size| size == TERMINATE)
 }
 
 /// The host part of an address as shown.

@@ -165,7 +165,8 @@ impl Conninfo {
         out.push_str(&hosts.join(","));
         if let Some(database) = &self.database {
             out.push('/');
-            out.push_str(&encode(database));
+            // An @ here is rather the end of a password that holds a slash.
+            out.push_str(&if database.contains('@') { "…".to_owned() } else { encode(database) });
         }
         let mut params: Vec<String> = Vec::new();
         params.extend(self.sslmode.map(|mode| format!("sslmode={}", mode.as_str())));
@@ -258,7 +259,8 @@ fn clean<'a>(whole: &'a str, draft: &mut Draft) -> &'a str {
         let trimmed = text.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}' || c == '\0');
         let quote =
             text.chars().next().into_iter().chain(text.chars().next_back()).find(|c| "\"'`".contains(*c));
-        let open_value = text.contains('=') && !text.contains("://");
+        // The last quote of `password='x'` or of `NAME="postgres://…"` has its partner inside.
+        let open_value = second_name(text).is_some() || (text.contains('=') && !text.contains("://"));
         let (inner, problem) = if trimmed.len() != text.len() {
             let last = text.chars().next_back().filter(|c| c.is_control() || c.is_whitespace());
             let place = if text.starts_with(trimmed) { at + trimmed.len() } else { at };

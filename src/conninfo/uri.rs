@@ -59,9 +59,12 @@ fn userinfo_end(head: &str) -> Option<usize> {
     if let Some(at) = authority.rfind('@') {
         return Some(if last > at && behind_looks_like_place { last } else { at });
     }
-    let (_, port) = authority.rsplit_once(':')?;
+    // Digits and a slash in a password look like a port and a database: a user name has no dot, a
+    // host mostly has one, and hardly a database has an @.
+    let (name, port) = authority.rsplit_once(':')?;
     let is_port = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
-    (!authority.starts_with('[') && (!is_port || behind_looks_like_place)).then_some(last)
+    let is_host = is_port && (name.contains('.') || name == "localhost");
+    (!authority.starts_with('[') && (!is_host || behind_looks_like_place)).then_some(last)
 }
 
 fn read_userinfo(whole: &str, userinfo: &str, jdbc: bool, draft: &mut Draft) {

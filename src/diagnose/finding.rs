@@ -113,7 +113,7 @@ impl Finding {
             alternatives: Vec::new(),
             summary: cause.title().into(),
             evidence: vec![evidence.into()],
-            fix: super::fixes::of(cause),
+            fix: own(cause.fixes()),
             ask: Vec::new(),
         }
     }
@@ -185,6 +185,10 @@ impl Finding {
         self.ask.extend(context);
         self
     }
+}
+
+fn own(lines: &[&str]) -> Vec<String> {
+    lines.iter().map(|line| String::from(*line)).collect()
 }
 
 /// Something worth knowing about a login that succeeded.

@@ -40,7 +40,7 @@ use Meaning::{Parameter, Refused, Sni, UserForm, WantsTls};
 /// `lib/supavisor/errors`; Neon `proxy/src`; the managed services' own words.
 const TEXTS: [Known; 44] = [
     known("PgBouncer", "no such database", Refused("no_such_database")),
-    known("PgBouncer", "is disabled", Refused("no_such_database")),
+    known("PgBouncer", "\" is disabled", Refused("no_such_database")),
     known("PgBouncer", "no such user", Refused("no_such_user")),
     known("PgBouncer", "server login has been failing", Refused("server_login_failed")),
     known("PgBouncer", "server login failed", Refused("server_login_failed")),

@@ -60,7 +60,7 @@ fn socket_refused(mut finding: Finding, dials: &[Dial]) -> Finding {
         finding.cause = Cause::UnixSocketMissing;
         finding.variant = None;
         finding.summary = Cause::UnixSocketMissing.title().into();
-        finding.fix = super::fixes::of(Cause::UnixSocketMissing);
+        finding = finding.fix(Cause::UnixSocketMissing.fixes().concat());
     }
     finding
 }

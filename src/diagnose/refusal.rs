@@ -85,7 +85,7 @@ fn is_replication(record: &Record) -> bool {
 
 fn version_refused(record: &Record, error: &ErrorSeen) -> Finding {
     let word = record.startup.as_ref().map_or(0, |startup| startup.version);
-    let finding = Finding::proven(Step::Startup, Cause::ProtocolVersionUnsupported, said(error));
+    let finding = Finding::proven(Step::AuthRequest, Cause::ProtocolVersionUnsupported, said(error));
     let finding = finding.and(format!("the startup packet asks for protocol {}", version(word)));
     match word >> 16 {
         0 => finding,

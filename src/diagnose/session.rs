@@ -77,8 +77,10 @@ fn limit(record: &Record, error: &ErrorSeen) -> Finding {
 fn role(record: &Record, error: &ErrorSeen) -> Finding {
     let user = record.user().unwrap_or_default();
     let name = text(user);
-    if !record.requests.is_empty() {
-        // A password was asked for and accepted: the role exists.
+    let secret_checked = record.scram.is_some() || record.md5.is_some();
+    if secret_checked {
+        // The role's own secret was checked, so it exists. LDAP, PAM and others vouch for a name
+        // that need not be a role.
         let finding = Finding::proven(STEP, Cause::RoleCannotLogin, said(error));
         return finding.and("its password was accepted before, so the role exists");
     }
@@ -117,7 +119,8 @@ fn parameter(record: &Record, error: &ErrorSeen, code: &str) -> Option<Finding> 
     let message = error.get(b'M').unwrap_or_default();
     let named = |key: &[u8]| !key.is_empty() && contains(message, key);
     let own = |key: &[u8]| matches!(key, b"user" | b"database" | b"replication" | b"options");
-    let key = startup.parameters.iter().map(|(key, _)| key.as_slice()).find(|key| !own(key) && named(key));
+    let keys = startup.parameters.iter().map(|(key, _)| key.as_slice());
+    let key = keys.filter(|key| !own(key) && named(key)).max_by_key(|key| key.len());
     let options = startup.get("options").filter(|options| !options.is_empty());
     let finding = match (key, options) {
         (Some(key), _) => {

@@ -10,12 +10,9 @@ use md5::{Digest as _, Md5};
 use sha2::Sha256;
 use unicode_normalization::UnicodeNormalization as _;
 
-use super::mutate::{self, Expander};
+use super::mutate::{self, Expander, Lookup};
 use super::{Expected, Variant, saslprep};
 use crate::secret::Secret;
-
-/// What a variable's name becomes.
-type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// What a fitting candidate means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

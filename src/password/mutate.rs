@@ -117,9 +117,12 @@ pub(super) enum Expander {
     Compose,
 }
 
+/// What a variable's value is, if it has one.
+pub(super) type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
+
 /// `text` cut at its process ids, with everything else that `expander` knows replaced by what
 /// `lookup` says (nothing, for an unknown name).
-pub(super) fn expand(text: &str, expander: Expander, lookup: &dyn Fn(&str) -> Option<String>) -> Vec<String> {
+pub(super) fn expand(text: &str, expander: Expander, lookup: Lookup<'_>) -> Vec<String> {
     let mut parts = vec![String::new()];
     let mut rest = text;
     while let Some(at) = rest.find('$') {
@@ -155,7 +158,7 @@ fn push(parts: &mut [String], text: &str) {
 }
 
 /// `{name}` or `{name:-default}` behind a `$`; an unclosed brace stays as it is.
-fn braces(after: &str, lookup: &dyn Fn(&str) -> Option<String>, parts: &mut [String]) -> usize {
+fn braces(after: &str, lookup: Lookup<'_>, parts: &mut [String]) -> usize {
     let Some(end) = after.find('}') else {
         push(parts, "$");
         return 0;
@@ -167,7 +170,7 @@ fn braces(after: &str, lookup: &dyn Fn(&str) -> Option<String>, parts: &mut [Str
     end + 1
 }
 
-fn name(after: &str, lookup: &dyn Fn(&str) -> Option<String>, parts: &mut [String]) -> usize {
+fn name(after: &str, lookup: Lookup<'_>, parts: &mut [String]) -> usize {
     let starts = after.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
     if !starts {
         push(parts, "$");

@@ -91,78 +91,80 @@ fn check(password: &str, sent: impl AsRef<[u8]>, claim: &str) {
     check_all(&expected(password), sent.as_ref(), claim, claim, claim);
 }
 
+/// The expected password, what the client used, and what it is called.
+const ROWS: &[(&str, &str, &str)] = &[
+    ("correct-pw", "correct-pw", "expected"),
+    ("correct-pw", "", "empty"),
+    ("correct-pw", "\"correct-pw\"", "quotes_kept"),
+    ("correct-pw", "'correct-pw'", "quotes_kept"),
+    ("correct-pw", "\"correct-pw", "quotes_kept"),
+    ("correct-pw", "correct-pw'", "quotes_kept"),
+    ("correct-pw", "correct-pw\n", "trailing_newline"),
+    ("correct-pw", "correct-pw\r", "trailing_cr"),
+    ("correct-pw", "correct-pw\r\n", "trailing_cr"),
+    ("correct-pw", "correct-pw ", "trailing_space"),
+    ("correct-pw", "correct-pw\t", "trailing_space"),
+    ("correct-pw", "\tcorrect-pw", "leading_space"),
+    ("correct-pw", "\u{feff}correct-pw", "bom"),
+    ("p@ss w/rd", "p%40ss%20w%2Frd", "percent_encoded_kept"),
+    ("p@ss w/rd", "p%40ss%20w%2frd", "percent_encoded_kept"),
+    ("p@ss w/rd", "p%40ss+w%2Frd", "percent_encoded_kept"),
+    ("p@ss w/rd", "p%40ss w/rd", "percent_encoded_kept"),
+    ("p@ss#w", "p%2540ss%2523w", "percent_encoded_kept"),
+    ("pa%2523ss", "pa#ss", "percent_decoded_twice"),
+    ("pa%23ss", "pa#ss", "percent_decoded_once_too_often"),
+    ("50%off%2Fx", "50%off/x", "percent_decoded_once_too_often"),
+    ("pa+ss+x", "pa ss x", "plus_as_space"),
+    ("pa ss", "pa+ss", "space_as_plus"),
+    ("pa#ss", "pa", "cut_at_hash"),
+    ("pa #ss", "pa", "cut_at_hash"),
+    ("pa@ss", "pa", "cut_at_at"),
+    ("pa/ss", "pa", "cut_at_slash"),
+    ("pa?ss", "pa", "cut_at_question"),
+    ("pa&ss", "pa", "cut_at_ampersand"),
+    ("pa:ss", "pa", "cut_at_colon"),
+    ("pa ss", "pa", "cut_at_space"),
+    ("pa$5.s", "pa", "cut_at_dollar"),
+    ("pa%ss", "pa", "cut_at_percent"),
+    ("pa$ss", "pa", "dollar_expanded"),
+    ("pa${ss}x", "pax", "dollar_expanded"),
+    ("pa$$ss", "pa$", "dollar_expanded"),
+    ("pa$name/x", "pa-value-of-name-/x", "dollar_expanded"),
+    ("pa$$5", "pa$5", "dollar_doubled"),
+    ("pa$5", "pa$$5", "dollar_doubled"),
+    ("pa$s!x", "pa\\$s\\!x", "backslash_kept"),
+    ("pa!s$x", "pa\\!s$x", "backslash_kept"),
+    ("pa\\ss\\\\t", "pass\\t", "backslash_removed"),
+    ("pa\\ns", "pa\ns", "backslash_removed"),
+    ("correct-pw", "correct-pw\\n", "newline_escape_kept"),
+    ("Correct-Pw", "correct-pw", "case_changed"),
+    ("Correct-Pw", "CORRECT-PW", "case_changed"),
+    ("Correct-Pw", "cORRECT-pW", "caps_lock"),
+    ("pässwörd-é", "pa\u{308}sswo\u{308}rd-e\u{301}", "unicode_form"),
+    ("pässwörd", "pÃ¤sswÃ¶rd", "latin1"),
+    ("abcdefghijklmnopqrstuvwxyz", "abcdefghijklmnop", "truncated"),
+    ("correct-pw", "undefined", "literal_undefined"),
+    ("correct-pw", "null", "literal_null"),
+    ("correct-pw", "None", "literal_null"),
+    ("correct-pw", "${DATABASE_URL}", "variable_unexpanded"),
+    ("correct-pw", "$DB_PASSWORD", "variable_unexpanded"),
+    ("correct-pw", "%PGPASSWORD%", "variable_unexpanded"),
+    ("correct-pw", "{{PASSWORD}}", "variable_unexpanded"),
+    ("correct-pw", "app_user", "user_name"),
+    ("correct-pw", "another-value", "other_variable"),
+    ("correct-pw", "earlier-value", "previous_password"),
+    ("correct-pw", "md5d41d8cd98f00b204e9800998ecf8427e", "nothing"),
+    ("correct-pw", "something else", "nothing"),
+    ("correct-pw", "\"correct-pw\"\r", "trailing_cr"),
+    ("p@ss", "\"p%40ss\"", "quotes_kept"),
+];
+
 #[test]
 fn every_variant_has_a_row() {
-    let rows: &[(&str, &str, &str)] = &[
-        ("correct-pw", "correct-pw", "expected"),
-        ("correct-pw", "", "empty"),
-        ("correct-pw", "\"correct-pw\"", "quotes_kept"),
-        ("correct-pw", "'correct-pw'", "quotes_kept"),
-        ("correct-pw", "\"correct-pw", "quotes_kept"),
-        ("correct-pw", "correct-pw'", "quotes_kept"),
-        ("correct-pw", "correct-pw\n", "trailing_newline"),
-        ("correct-pw", "correct-pw\r", "trailing_cr"),
-        ("correct-pw", "correct-pw\r\n", "trailing_cr"),
-        ("correct-pw", "correct-pw ", "trailing_space"),
-        ("correct-pw", "correct-pw\t", "trailing_space"),
-        ("correct-pw", "\tcorrect-pw", "leading_space"),
-        ("correct-pw", "\u{feff}correct-pw", "bom"),
-        ("p@ss w/rd", "p%40ss%20w%2Frd", "percent_encoded_kept"),
-        ("p@ss w/rd", "p%40ss%20w%2frd", "percent_encoded_kept"),
-        ("p@ss w/rd", "p%40ss+w%2Frd", "percent_encoded_kept"),
-        ("p@ss w/rd", "p%40ss w/rd", "percent_encoded_kept"),
-        ("p@ss#w", "p%2540ss%2523w", "percent_encoded_kept"),
-        ("pa%2523ss", "pa#ss", "percent_decoded_twice"),
-        ("pa%23ss", "pa#ss", "percent_decoded_once_too_often"),
-        ("50%off%2Fx", "50%off/x", "percent_decoded_once_too_often"),
-        ("pa+ss+x", "pa ss x", "plus_as_space"),
-        ("pa ss", "pa+ss", "space_as_plus"),
-        ("pa#ss", "pa", "cut_at_hash"),
-        ("pa #ss", "pa", "cut_at_hash"),
-        ("pa@ss", "pa", "cut_at_at"),
-        ("pa/ss", "pa", "cut_at_slash"),
-        ("pa?ss", "pa", "cut_at_question"),
-        ("pa&ss", "pa", "cut_at_ampersand"),
-        ("pa:ss", "pa", "cut_at_colon"),
-        ("pa ss", "pa", "cut_at_space"),
-        ("pa$5.s", "pa", "cut_at_dollar"),
-        ("pa%ss", "pa", "cut_at_percent"),
-        ("pa$ss", "pa", "dollar_expanded"),
-        ("pa${ss}x", "pax", "dollar_expanded"),
-        ("pa$$ss", "pa$", "dollar_expanded"),
-        ("pa$name/x", "pa-value-of-name-/x", "dollar_expanded"),
-        ("pa$$5", "pa$5", "dollar_doubled"),
-        ("pa$5", "pa$$5", "dollar_doubled"),
-        ("pa$s!x", "pa\\$s\\!x", "backslash_kept"),
-        ("pa!s$x", "pa\\!s$x", "backslash_kept"),
-        ("pa\\ss\\\\t", "pass\\t", "backslash_removed"),
-        ("pa\\ns", "pa\ns", "backslash_removed"),
-        ("correct-pw", "correct-pw\\n", "newline_escape_kept"),
-        ("Correct-Pw", "correct-pw", "case_changed"),
-        ("Correct-Pw", "CORRECT-PW", "case_changed"),
-        ("Correct-Pw", "cORRECT-pW", "caps_lock"),
-        ("pässwörd-é", "pa\u{308}sswo\u{308}rd-e\u{301}", "unicode_form"),
-        ("pässwörd", "pÃ¤sswÃ¶rd", "latin1"),
-        ("abcdefghijklmnopqrstuvwxyz", "abcdefghijklmnop", "truncated"),
-        ("correct-pw", "undefined", "literal_undefined"),
-        ("correct-pw", "null", "literal_null"),
-        ("correct-pw", "None", "literal_null"),
-        ("correct-pw", "${DATABASE_URL}", "variable_unexpanded"),
-        ("correct-pw", "$DB_PASSWORD", "variable_unexpanded"),
-        ("correct-pw", "%PGPASSWORD%", "variable_unexpanded"),
-        ("correct-pw", "{{PASSWORD}}", "variable_unexpanded"),
-        ("correct-pw", "app_user", "user_name"),
-        ("correct-pw", "another-value", "other_variable"),
-        ("correct-pw", "earlier-value", "previous_password"),
-        ("correct-pw", "md5d41d8cd98f00b204e9800998ecf8427e", "nothing"),
-        ("correct-pw", "something else", "nothing"),
-        ("correct-pw", "\"correct-pw\"\r", "trailing_cr"),
-        ("p@ss", "\"p%40ss\"", "quotes_kept"),
-    ];
-    for (password, sent, claim) in rows {
+    for (password, sent, claim) in ROWS {
         check(password, sent, claim);
     }
-    let reached: Vec<&str> = rows.iter().map(|row| row.2).collect();
+    let reached: Vec<&str> = ROWS.iter().map(|row| row.2).collect();
     for variant in Variant::all() {
         // Rows of their own below: `hashed_value`, `not_saslprepped`; `unknown` is the caller's word for Nothing.
         let elsewhere = [Variant::HashedValue, Variant::NotSaslprepped, Variant::Unknown].contains(variant);
@@ -322,59 +324,62 @@ fn debug_shows_no_secret() {
     assert!(!format!("{exchange:?} {context:?}").contains("planted"));
 }
 
-/// Real conversations with PostgreSQL 15 (captures of psql, asyncpg, pgjdbc; the salt of `app_scram`).
+/// Real conversations with PostgreSQL 15: name, client-first-bare, server-first, client-final without its
+/// proof, the proof, and what it is called (captures of psql, asyncpg, pgjdbc; the salt of `app_scram`).
+const CONVERSATIONS: [(&str, &str, &str, &str, &str, &str); 6] = [
+    (
+        "psql 15, right password",
+        "n=,r=60961ekxwQ51gk14ywK994Uv",
+        "r=60961ekxwQ51gk14ywK994Uvhnm2vJyH/4FOtzW+I1+suwOf,s=W0vaVFAWq5CMPb9SU5kcqw==,i=4096",
+        "c=biws,r=60961ekxwQ51gk14ywK994Uvhnm2vJyH/4FOtzW+I1+suwOf",
+        "BAoEXtcJ+mYH8+WuoQUFGNjueGJ4S6gbyiKZi6lgMp8=",
+        "expected",
+    ),
+    (
+        "psql 15 over TLS with channel binding, another password",
+        "n=,r=2bZ0//JBmKq7mbm/KaStBs25",
+        "r=2bZ0//JBmKq7mbm/KaStBs25Pt8Vz68BfYJhum2kbs0PfRXH,s=W0vaVFAWq5CMPb9SU5kcqw==,i=4096",
+        "c=cD10bHMtc2VydmVyLWVuZC1wb2ludCwsAWU9+bPV2SFMOgmHxIsRNHHmkbHvMY4jLcmuya0aOeY=,r=2bZ0//JBmKq7mbm/KaStBs25Pt8Vz68BfYJhum2kbs0PfRXH",
+        "1h6V50GUaB/QNoQf20ZaiUJSd0SZnFt/A+tymrKEeTg=",
+        "nothing",
+    ),
+    (
+        "psql 15, line feed behind the password",
+        "n=,r=BU03qzCf8fY5TLs6xKgy6WbW",
+        "r=BU03qzCf8fY5TLs6xKgy6WbWAGNaKvbZBmD/Txxrs0tOZitY,s=W0vaVFAWq5CMPb9SU5kcqw==,i=4096",
+        "c=biws,r=BU03qzCf8fY5TLs6xKgy6WbWAGNaKvbZBmD/Txxrs0tOZitY",
+        "gkdvrS1bHYUbVxLEARLUKuyMrLI+s0UU27vQtd7ax28=",
+        "trailing_newline",
+    ),
+    (
+        "asyncpg without a password",
+        "n=app_scram,r=Oc3soizoTnN8VNRUsNn/uBvWGVZU6maE",
+        "r=Oc3soizoTnN8VNRUsNn/uBvWGVZU6maEMl1PiLio7u/GqtCp3bFVhkpj,s=W0vaVFAWq5CMPb9SU5kcqw==,i=4096",
+        "c=biws,r=Oc3soizoTnN8VNRUsNn/uBvWGVZU6maEMl1PiLio7u/GqtCp3bFVhkpj",
+        "420DV+/aiRxpjF0EVmL9m6OOJSwlYkdslHtNK5YqqMI=",
+        "empty",
+    ),
+    (
+        "pgjdbc, right password",
+        "n=*,r=o(1OnIMd(ez3YL4'mj0CYx~s",
+        "r=o(1OnIMd(ez3YL4'mj0CYx~s3P7s/wP/Jq0hCWLpOOkwh9uE,s=W0vaVFAWq5CMPb9SU5kcqw==,i=4096",
+        "c=biws,r=o(1OnIMd(ez3YL4'mj0CYx~s3P7s/wP/Jq0hCWLpOOkwh9uE",
+        "/ZTK/ytMndcLtm/VcbpLLmRuGY2FMFzPsAVtksrXod4=",
+        "expected",
+    ),
+    (
+        "psql 15, password percent-encoded",
+        "n=,r=zZ3PRaPVVQeHwHPwzhDugMzm",
+        "r=zZ3PRaPVVQeHwHPwzhDugMzmQO+YDX+T92FWL+3V0WHNLSyQ,s=W0vaVFAWq5CMPb9SU5kcqw==,i=4096",
+        "c=biws,r=zZ3PRaPVVQeHwHPwzhDugMzmQO+YDX+T92FWL+3V0WHNLSyQ",
+        "H+tal30G1VqmBlgM/1+nfF85ZheN3VyMjI9FYaUxOBk=",
+        "percent_encoded_kept",
+    ),
+];
+
 #[test]
 fn real_conversations() {
-    let rows = [
-        (
-            "psql 15, right password",
-            "n=,r=60961ekxwQ51gk14ywK994Uv",
-            "r=60961ekxwQ51gk14ywK994Uvhnm2vJyH/4FOtzW+I1+suwOf,s=W0vaVFAWq5CMPb9SU5kcqw==,i=4096",
-            "c=biws,r=60961ekxwQ51gk14ywK994Uvhnm2vJyH/4FOtzW+I1+suwOf",
-            "BAoEXtcJ+mYH8+WuoQUFGNjueGJ4S6gbyiKZi6lgMp8=",
-            "expected",
-        ),
-        (
-            "psql 15 over TLS with channel binding, another password",
-            "n=,r=2bZ0//JBmKq7mbm/KaStBs25",
-            "r=2bZ0//JBmKq7mbm/KaStBs25Pt8Vz68BfYJhum2kbs0PfRXH,s=W0vaVFAWq5CMPb9SU5kcqw==,i=4096",
-            "c=cD10bHMtc2VydmVyLWVuZC1wb2ludCwsAWU9+bPV2SFMOgmHxIsRNHHmkbHvMY4jLcmuya0aOeY=,r=2bZ0//JBmKq7mbm/KaStBs25Pt8Vz68BfYJhum2kbs0PfRXH",
-            "1h6V50GUaB/QNoQf20ZaiUJSd0SZnFt/A+tymrKEeTg=",
-            "nothing",
-        ),
-        (
-            "psql 15, line feed behind the password",
-            "n=,r=BU03qzCf8fY5TLs6xKgy6WbW",
-            "r=BU03qzCf8fY5TLs6xKgy6WbWAGNaKvbZBmD/Txxrs0tOZitY,s=W0vaVFAWq5CMPb9SU5kcqw==,i=4096",
-            "c=biws,r=BU03qzCf8fY5TLs6xKgy6WbWAGNaKvbZBmD/Txxrs0tOZitY",
-            "gkdvrS1bHYUbVxLEARLUKuyMrLI+s0UU27vQtd7ax28=",
-            "trailing_newline",
-        ),
-        (
-            "asyncpg without a password",
-            "n=app_scram,r=Oc3soizoTnN8VNRUsNn/uBvWGVZU6maE",
-            "r=Oc3soizoTnN8VNRUsNn/uBvWGVZU6maEMl1PiLio7u/GqtCp3bFVhkpj,s=W0vaVFAWq5CMPb9SU5kcqw==,i=4096",
-            "c=biws,r=Oc3soizoTnN8VNRUsNn/uBvWGVZU6maEMl1PiLio7u/GqtCp3bFVhkpj",
-            "420DV+/aiRxpjF0EVmL9m6OOJSwlYkdslHtNK5YqqMI=",
-            "empty",
-        ),
-        (
-            "pgjdbc, right password",
-            "n=*,r=o(1OnIMd(ez3YL4'mj0CYx~s",
-            "r=o(1OnIMd(ez3YL4'mj0CYx~s3P7s/wP/Jq0hCWLpOOkwh9uE,s=W0vaVFAWq5CMPb9SU5kcqw==,i=4096",
-            "c=biws,r=o(1OnIMd(ez3YL4'mj0CYx~s3P7s/wP/Jq0hCWLpOOkwh9uE",
-            "/ZTK/ytMndcLtm/VcbpLLmRuGY2FMFzPsAVtksrXod4=",
-            "expected",
-        ),
-        (
-            "psql 15, password percent-encoded",
-            "n=,r=zZ3PRaPVVQeHwHPwzhDugMzm",
-            "r=zZ3PRaPVVQeHwHPwzhDugMzmQO+YDX+T92FWL+3V0WHNLSyQ,s=W0vaVFAWq5CMPb9SU5kcqw==,i=4096",
-            "c=biws,r=zZ3PRaPVVQeHwHPwzhDugMzmQO+YDX+T92FWL+3V0WHNLSyQ",
-            "H+tal30G1VqmBlgM/1+nfF85ZheN3VyMjI9FYaUxOBk=",
-            "percent_encoded_kept",
-        ),
-    ];
+    let rows = CONVERSATIONS;
     let salt = BASE64.decode("W0vaVFAWq5CMPb9SU5kcqw==").unwrap();
     for (name, bare, server_first, client_final, proof, claim) in rows {
         let proof = BASE64.decode(proof).unwrap();
@@ -401,5 +406,60 @@ fn real_conversations() {
         let exchange = Exchange::Md5 { user: b"app_md5", salt, response: response.as_bytes() };
         let judgement = judge(Some(&expected("correct-pw")), b"app_md5", &exchange, Budget::default());
         assert_eq!(id(&judgement.fit), claim, "{judgement:?}");
+    }
+}
+
+#[test]
+fn never_panics_and_never_shows_the_password() {
+    let pieces = [
+        "$",
+        "${",
+        "}",
+        "a",
+        "${a:-b}",
+        "%",
+        "%4",
+        "%41",
+        "\\",
+        "\\n",
+        "é",
+        "\u{a0}",
+        "\u{feff}",
+        "#",
+        "@",
+        " ",
+        "'",
+        "\"",
+        "\u{1F130}",
+        "+",
+        "\0",
+        "ß",
+        "\u{627}",
+        "longer piece",
+        "eyJ",
+        ".",
+        "/?Action=connect",
+    ];
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut below = |limit: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state % limit as u64).unwrap()
+    };
+    for round in 0..400 {
+        let mut make = || (0..below(7)).map(|_| pieces[below(pieces.len())]).collect::<String>();
+        let (password, sent) = (format!("Zq7{}x9K", make()), make());
+        let mut context = expected(&password);
+        context.raw = Some(Secret::new(make()));
+        let played = play(sent.as_bytes());
+        let bytes: Vec<u8> = (0..below(30)).map(|_| u8::try_from(below(256)).unwrap()).collect();
+        let _ = (token::read(sent.as_bytes()), token::read(&bytes));
+        let _ = judge(None, &bytes, &Exchange::Cleartext { sent: &bytes }, Budget::default());
+        let mut exchanges = vec![Exchange::Cleartext { sent: sent.as_bytes() }, played.md5()];
+        exchanges.extend((round % 8 == 0).then(|| played.scram()));
+        for exchange in exchanges {
+            quiet(&password, &judge(Some(&context), USER, &exchange, Budget::default()));
+        }
     }
 }
