@@ -202,7 +202,7 @@ pub(super) fn listen(text: &str) -> Result<Vec<Listen>, Failure> {
         }
         return Ok(vec![Listen::Unix(path)]);
     }
-    if let Ok(port) = text.trim_start_matches(':').parse::<u16>() {
+    if let Ok(port) = text.strip_prefix(':').unwrap_or(text).parse::<u16>() {
         return Ok(vec![Listen::Tcp(SocketAddr::new(IpAddr::from([127, 0, 0, 1]), port))]);
     }
     if text.starts_with('*') {

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::net::{self, Limits, PeerAddr, Proxy, ProxyHandle, Upstream};
 
@@ -27,10 +27,15 @@ pub(super) fn run(args: &ProxyArgs) -> Result<(), Failure> {
     let inbox = Arc::new(inbox);
     let runtime = runtime()?;
     let handle = runtime.block_on(async { bind(config(args, target.upstream.clone())?, &inbox) })?;
+    // Before the first line: whoever reads it may send a signal at once.
+    let signals = {
+        let _inside = runtime.enter();
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+    };
     for addr in handle.addrs() {
         inbox.line(dress.listening(&addr.to_string(), &target.shown(), target.through(addr).as_deref()));
     }
-    runtime.block_on(until_told(&handle, args.drain_timeout))?;
+    runtime.block_on(until_told(&handle, args.drain_timeout, signals));
     desk.close();
     Ok(())
 }
@@ -90,14 +95,14 @@ fn bind(config: net::Config, inbox: &Arc<Inbox>) -> Result<ProxyHandle, Failure>
 }
 
 /// The first SIGTERM or SIGINT drains, the second ends.
-async fn until_told(handle: &ProxyHandle, drain: Duration) -> Result<(), Failure> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+async fn until_told(handle: &ProxyHandle, drain: Duration, signals: (Signal, Signal)) {
+    let (mut terminate, mut interrupt) = signals;
     let mut told = false;
     loop {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
-            () = handle.ended(), if told => return Ok(()),
+            () = handle.ended(), if told => return,
         }
         if !told && handle.connections() > 0 {
             let open = handle.connections();
