@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, LazyLock, Mutex};
 use std::time::Instant;
 
@@ -199,7 +200,9 @@ impl Server {
 
     /// As [`Server::sql`], in another database.
     pub fn sql_in(&self, database: &str, sql: &str) -> String {
-        let file = self.dir.write("setup.sql", sql);
+        // Tests share a server: each statement file has a name of its own.
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let file = self.dir.write(&format!("{}.sql", NUMBER.fetch_add(1, Ordering::Relaxed)), sql);
         let output =
             self.psql(database).args(["-v", "ON_ERROR_STOP=1", "-f"]).arg(file).output().expect("psql runs");
         let error = String::from_utf8_lossy(&output.stderr);
