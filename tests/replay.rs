@@ -19,6 +19,8 @@ use pgwhy::diagnose::{Confidence, Context, Diagnosis, Outcome, diagnose};
 use pgwhy::fuzzing::{self, Cutting, Event, TARGETS};
 use pgwhy::handshake::driver::recognise;
 use pgwhy::handshake::{Close, Record, Side, Step};
+use pgwhy::password::{Budget, Expected, Fit, judge};
+use pgwhy::secret::Secret;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_path_buf()
@@ -180,6 +182,42 @@ fn nothing_that_is_printed_holds_a_secret_of_the_corpus() {
             assert!(!printed.contains(&format!("{secret:?}")), "{conversation}, as numbers");
             assert!(!printed.contains(text.trim()), "{conversation}, trimmed");
         }
+    }
+}
+
+/// What the roles' password is, and what it was mutilated to, stands in how the corpus was made.
+#[test]
+fn the_expected_password_explains_what_real_clients_sent() {
+    let expected = Expected {
+        password: Secret::new("correct-pw".into()),
+        source: "the test".into(),
+        ..Expected::default()
+    };
+    let mut tested = std::collections::HashSet::new();
+    for conversation in conversations() {
+        let (record, _) = verdict(&conversation);
+        let (Some(exchange), Some(user)) = (expect::exchange(&record), record.user()) else { continue };
+        let Some(fits) = expect::fit(&conversation) else { continue };
+        // A proof that fits nothing costs a few hundred hashes: one client shows it for all.
+        let known = !tested.insert((fits, expect::family(&conversation.client)));
+        if record.scram.is_some() && (known || (fits == "nothing" && conversation.client != "asyncpg")) {
+            continue;
+        }
+        let judgement = judge(Some(&expected), user, &exchange, Budget::default());
+        let fit = match &judgement.fit {
+            Fit::Variant(variant, _) => variant.id(),
+            Fit::Expected => "expected",
+            Fit::Empty => "empty",
+            Fit::Nothing => "nothing",
+            Fit::NotTested(_) => "not tested",
+        };
+        assert_eq!(fit, fits, "{conversation}: {}", judgement.explanation);
+        let context = Context { judgement: Some(&judgement), ..Context::default() };
+        let printed = format!("{:?} {judgement:?}", diagnose(&record, &context));
+        assert!(
+            !printed.contains("correct-pw") && !printed.contains("wrong-pw"),
+            "{conversation}: {printed}"
+        );
     }
 }
 

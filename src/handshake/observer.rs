@@ -289,7 +289,7 @@ impl Observer {
                     self.record.hello_after_no = true;
                     self.record.step = Some(Step::SslRequest);
                 }
-                self.open_tunnel();
+                self.open_tunnel(Side::Client);
                 false
             }
             First::Http => {
@@ -499,7 +499,7 @@ impl Observer {
                     self.end(Attention::Opaque);
                     return false;
                 }
-                self.open_tunnel();
+                self.open_tunnel(Side::Server);
                 false
             }
             _ => {

@@ -112,7 +112,7 @@ impl Framer {
         let smallest = if tag.is_some() { 4 } else { 8 };
         let largest = if tag.is_some() { LONGEST_LENGTH_WORD } else { MAX_STARTUP_PACKET };
         if !(smallest..=largest).contains(&size) {
-            self.broken = true;
+            self.abandon();
             return Some(Frame::Broken { tag, length });
         }
         let total = size + usize::from(tag.is_some());
@@ -235,6 +235,7 @@ mod tests {
             framer.push(bytes);
             assert!(matches!(framer.next(kind), Some(Frame::Broken { .. })), "{row}");
             assert_eq!(framer.next(kind), None, "{row}: nothing behind it");
+            assert!(framer.ahead().is_empty(), "{row}: nothing is kept, however much came with it");
         }
     }
 }

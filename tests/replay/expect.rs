@@ -3,6 +3,7 @@
 
 use pgwhy::diagnose::Finding;
 use pgwhy::handshake::{Record, Step};
+use pgwhy::password::Exchange;
 
 use super::corpus::Conversation;
 
@@ -130,4 +131,40 @@ pub(crate) fn disputed(conversation: &Conversation) -> bool {
         ("pg8000", "scram_no_pw" | "md5_no_pw" | "clear_no_pw" | "pw_with_newline") => true,
         _ => false,
     }
+}
+
+/// What a client answered, as far as candidates can be tested against it.
+pub(crate) fn exchange(record: &Record) -> Option<Exchange<'_>> {
+    if let Some(sent) = &record.cleartext {
+        return Some(Exchange::Cleartext { sent: sent.expose() });
+    }
+    if let Some((md5, response)) = record.md5.as_ref().and_then(|md5| Some((md5, md5.response.as_ref()?))) {
+        return Some(Exchange::Md5 { user: record.user()?, salt: md5.salt, response: response.expose() });
+    }
+    let scram = record.scram.as_ref()?;
+    let (first, challenge) = (scram.client_first.as_ref()?, scram.server_first.as_ref()?);
+    let last = scram.client_final.as_ref()?;
+    Some(Exchange::Scram {
+        client_first_bare: &first.bare,
+        server_first: &challenge.text,
+        client_final_without_proof: &last.without_proof,
+        proof: last.proof.expose(),
+        salt: &challenge.salt,
+        iterations: challenge.iterations,
+    })
+}
+
+/// What the answer fits, when `correct-pw` was the password that should have been sent.
+pub(crate) fn fit(conversation: &Conversation) -> Option<&'static str> {
+    Some(match conversation.scenario.as_str() {
+        "pw_with_newline" => "trailing_newline",
+        "pw_url_encoded" => "percent_encoded_kept",
+        // node-postgres hashes its missing password as JavaScript writes it.
+        "md5_no_pw" if family(&conversation.client) == "node-postgres" => "literal_null",
+        "md5_no_pw" | "clear_no_pw" | "scram_no_pw" => "empty",
+        scenario if scenario.contains("_wrong_pw") && !scenario.starts_with("ldap") => "nothing",
+        "scram_missing_user" | "role_expired" | "role_no_secret" | "md5_secret_scram_line" => "expected",
+        scenario if scenario.ends_with("_ok") && !scenario.contains("ldap") => "expected",
+        _ => return None,
+    })
 }

@@ -57,6 +57,14 @@ fn an_error_in_clear_behind_a_client_hello_is_read_however_it_is_cut() {
 }
 
 #[test]
+fn a_server_that_spoke_before_a_direct_client_hello_is_heard_first_however_it_is_cut() {
+    let record = check(&[(Server, b"R\0\0\0\x08\0\0\0\0"), (Client, b"\x160\xff\xff\xff")]);
+    assert!(record.server_not_postgres);
+    check(&[(Server, ERROR), (Client, HELLO)]);
+    check(&[(Client, SSL), (Client, b"\x160"), (Server, b"SHTTP")]);
+}
+
+#[test]
 fn what_is_no_tls_behind_encrypted_data_of_both_sides_changes_nothing() {
     let encrypted = b"\x17\x03\x03\0\x01a";
     let behind = [encrypted, b"HTTP/1.1".as_slice()].concat();

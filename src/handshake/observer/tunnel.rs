@@ -26,18 +26,27 @@ impl Tunnel {
 }
 
 impl Observer {
-    pub(super) fn open_tunnel(&mut self) {
+    /// Takes what both sides have sent already, in the order in which it would have come byte by
+    /// byte: `opener` sent the byte that opened the tunnel, so what the other side has sent is older
+    /// than what follows that byte.
+    pub(super) fn open_tunnel(&mut self, opener: Side) {
         self.phase = Phase::Tunnel;
         self.record.tls.get_or_insert_default();
-        self.tunnel = Some(Box::default());
-        for from in [Side::Client, Side::Server] {
+        let client_spoke = opener == Side::Client;
+        self.tunnel = Some(Box::new(Tunnel { client_spoke, ..Tunnel::default() }));
+        let order = match opener {
+            Side::Client => [Side::Server, Side::Client],
+            Side::Server => [Side::Client, Side::Server],
+        };
+        for from in order {
             let framer = match from {
                 Side::Client => &mut self.client,
                 Side::Server => &mut self.server,
             };
             let ahead = framer.ahead().to_vec();
             framer.abandon();
-            if !ahead.is_empty() {
+            let open = matches!(self.phase, Phase::Tunnel | Phase::Done(Attention::Opaque));
+            if open && !ahead.is_empty() {
                 self.tunnel_bytes(from, &ahead);
             }
         }
