@@ -33,7 +33,7 @@ const RECENT: usize = 256;
 /// Users and databases whose last success is remembered.
 const SUCCESSES: usize = 1_024;
 /// How long the last reports may take to be written when the program ends.
-const LAST_WORDS: Duration = Duration::from_secs(3);
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// The sink of the proxy: hands attempts to the desk.
 pub(super) struct Inbox {

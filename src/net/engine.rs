@@ -2,7 +2,7 @@
 //!
 //! Each thread has its own epoll and one buffer. Both directions of a pair live on one thread, so a
 //! message costs one wake, one `recv` and one `send`, and nothing is handed between threads. Events
-//! are edge-triggered: after the two `epoll_ctl` calls that add a pair there are none at all.
+//! are edge-triggered: after the two `epoll_ctl` calls that add a pair there are none, but for one when a write first blocks.
 //!
 //! A pair is added from the thread that ran the handshake: it reserves a slot, leaves the pair in
 //! the shard's inbox and tells the epoll, which wakes the engine only when bytes are there.
@@ -135,9 +135,10 @@ impl Shard {
         let mut inbox = self.inbox();
         let slot = inbox.free.pop().unwrap_or(inbox.next);
         let key = (slot as u64) << 1;
-        let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
-        let added = epoll::add(&self.epoll, &client, EventData::new_u64(key), flags)
-            .and_then(|()| epoll::add(&self.epoll, &server, EventData::new_u64(key | 1), flags));
+        // The client last: it is the one that may have spoken already, and then the engine wakes and
+        // wants the lock.
+        let added = epoll::add(&self.epoll, &server, EventData::new_u64(key | 1), READABLE)
+            .and_then(|()| epoll::add(&self.epoll, &client, EventData::new_u64(key), READABLE));
         if slot == inbox.next {
             inbox.next += 1;
         }
@@ -215,7 +216,14 @@ impl Runner {
 
     fn turn(&mut self, slot: usize) {
         let Some(Some(pair)) = self.pairs.get_mut(slot) else { return };
-        match pair.turn(&mut self.scratch) {
+        let turn = pair.turn(&mut self.scratch);
+        while let Some((side, fd)) = pair.to_arm() {
+            let key = EventData::new_u64((slot as u64) << 1 | u64::from(side == Side::Server));
+            // An edge that came before this call is not lost: the kernel looks at the socket anew.
+            // It refuses only a descriptor that is not registered, and ours are.
+            let _ = epoll::modify(&self.shard.epoll, fd, key, READABLE | EventFlags::OUT);
+        }
+        match turn {
             Turn::Idle => {}
             Turn::Again => {
                 if !self.again.contains(&slot) {
@@ -271,6 +279,9 @@ impl Runner {
         }
     }
 }
+
+/// What is watched from the beginning. Not writability: it would wake us for every new pair.
+const READABLE: EventFlags = EventFlags::IN.union(EventFlags::RDHUP).union(EventFlags::ET);
 
 /// The event key of the thread's own eventfd; slots never get that far.
 const WAKE: u64 = u64::MAX;

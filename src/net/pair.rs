@@ -82,6 +82,8 @@ struct Flow {
     readable: bool,
     /// The sender has hung up: a short read does not mean that nothing follows.
     hung: bool,
+    /// The receiver's writability is watched. Asked for when a write first blocks, and kept then.
+    armed: bool,
     /// Nothing more will be carried in this direction.
     done: bool,
 }
@@ -151,7 +153,7 @@ impl Pair {
         if flow.done || (flow.pending.is_none() && !flow.readable) {
             return false;
         }
-        let pumped = flow.pump(from, to, scratch);
+        let pumped = flow.pump(from, to, !back.done, scratch);
         if flow.done && self.first.is_none() {
             self.first = Some(match pumped {
                 Pumped::SenderGone => (side, Close::Reset),
@@ -174,6 +176,19 @@ impl Pair {
         }
     }
 
+    /// The next socket whose writability has to be watched from now on, and for which side it is.
+    pub(super) fn to_arm(&mut self) -> Option<(Side, BorrowedFd<'_>)> {
+        for (side, flow, to) in
+            [(Side::Server, &mut self.up, &self.server), (Side::Client, &mut self.down, &self.client)]
+        {
+            if flow.pending.is_some() && !flow.armed {
+                flow.armed = true;
+                return Some((side, to.as_fd()));
+            }
+        }
+        None
+    }
+
     /// Closes both sockets and tells the guard.
     pub(super) fn end(self) {
         let totals = Totals { client_bytes: self.up.bytes, server_bytes: self.down.bytes, first: self.first };
@@ -183,7 +198,14 @@ impl Pair {
 }
 
 impl Flow {
-    fn pump(&mut self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, scratch: &mut Scratch) -> Pumped {
+    /// Carries from one socket to the other; `pass_eof` is off when both sockets are closed next.
+    fn pump(
+        &mut self,
+        from: BorrowedFd<'_>,
+        to: BorrowedFd<'_>,
+        pass_eof: bool,
+        scratch: &mut Scratch,
+    ) -> Pumped {
         if let Some(pending) = &mut self.pending {
             match write_out(to, &pending.bytes, &mut pending.start, pending.end) {
                 Wrote::All => {}
@@ -201,8 +223,10 @@ impl Flow {
             let count = match recv(from, &mut scratch.buffer[..], RecvFlags::empty()) {
                 Ok((_, 0)) => {
                     self.done = true;
-                    // A receiver that is already gone can't be told, and does not need to be.
-                    let _ = shutdown(to, Shutdown::Write);
+                    if pass_eof {
+                        // A receiver that is already gone can't be told, and does not need to be.
+                        let _ = shutdown(to, Shutdown::Write);
+                    }
                     return Pumped::Idle;
                 }
                 Ok((_, count)) => count,

@@ -392,7 +392,10 @@ struct Tail {
 }
 
 impl Guard for Tail {
-    fn ended(self: Box<Self>, totals: Totals) {
+    fn ended(mut self: Box<Self>, totals: Totals) {
+        // Before the report, so that whoever reads it finds the key gone. The permit goes last: when
+        // the count of connections is zero, everything has been reported.
+        self.forget_key();
         let closed = Closed {
             id: self.id,
             client_bytes: self.bytes.0 + totals.client_bytes,
@@ -404,11 +407,17 @@ impl Guard for Tail {
     }
 }
 
-impl Drop for Tail {
-    fn drop(&mut self) {
-        if let Some(key) = self.key {
+impl Tail {
+    fn forget_key(&mut self) {
+        if let Some(key) = self.key.take() {
             self.registry.keys.forget(key);
         }
+    }
+}
+
+impl Drop for Tail {
+    fn drop(&mut self) {
+        self.forget_key();
     }
 }
 

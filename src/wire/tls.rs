@@ -114,6 +114,17 @@ const MAX_RECORD: usize = 16_384 + 2_048;
 const MAX_MESSAGE: usize = 65_536;
 
 impl Records {
+    /// Bytes that wait for the rest of their record or message; of a direction that was given up,
+    /// those that are no TLS.
+    pub fn held(&self) -> usize {
+        self.pending.len() + self.message.len()
+    }
+
+    /// What was no TLS, once [`Seen::NotTls`] was seen.
+    pub fn not_tls(&self) -> &[u8] {
+        if self.given_up { &self.pending } else { &[] }
+    }
+
     /// Adds bytes and calls `see` for everything that is now complete.
     pub fn push(&mut self, bytes: &[u8], mut see: impl FnMut(Seen)) {
         if self.given_up {
@@ -136,7 +147,7 @@ impl Records {
                 }
             }
             if self.given_up {
-                return;
+                break;
             }
         }
         self.pending = reader.rest().to_vec();
