@@ -179,6 +179,7 @@ impl Clerk {
             dials: &dials,
             limit: limit.as_ref(),
             ssl_answered_by_us: attempt.ssl_answered_by_us,
+            tls_refused_by_us: attempt.ending == Ending::TlsRefused,
             judgement: judgement.as_ref(),
             expected: expectation,
             now_unix: now

@@ -15,6 +15,8 @@ pub struct Context<'a> {
     pub limit: Option<&'a Limit>,
     /// The proxy answered the SSLRequest itself (`--client-tls disable`).
     pub ssl_answered_by_us: bool,
+    /// The proxy turned TLS without SSLRequest away (`--client-tls disable`).
+    pub tls_refused_by_us: bool,
     /// What testing the password showed; `None` where there was nothing to test.
     pub judgement: Option<&'a Judgement>,
     /// The password that was expected.

@@ -94,6 +94,14 @@ pub(super) fn is_opaque(record: &Record) -> bool {
 /// What the outside of a TLS handshake shows of its failure.
 pub(super) fn tls(record: &Record, context: &Context<'_>) -> Option<Finding> {
     let tls = record.tls.as_ref()?;
+    if context.tls_refused_by_us {
+        let evidence = "the client began with TLS at once, and pgwhy runs with --client-tls disable";
+        return Some(
+            Finding::proven(Step::TlsHandshake, Cause::DirectTlsUnsupported, evidence)
+                .on(Leg::Proxy)
+                .fix("use --client-tls passthrough (or auto), or remove sslnegotiation=direct"),
+        );
+    }
     if let Some((Side::Server, count)) = record.injected {
         let evidence = format!("{count} bytes came in clear behind the server's answer to the SSLRequest");
         return Some(Finding::proven(Step::SslRequest, Cause::PlaintextInjected, evidence).on(Leg::Server));
