@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 
-use crate::conninfo::{Conninfo, Host, HostName, PasswordSource, env_file, passfile};
+use crate::conninfo::{Conninfo, Host, HostName, PasswordSource, Problem, Severity, env_file, passfile};
 use crate::net::{Listen, PeerAddr, Upstream, UpstreamHost};
 use crate::password::Expected;
 use crate::secret::Secret;
@@ -55,7 +55,8 @@ pub(super) fn target(args: &ProxyArgs) -> Result<Target, Failure> {
             )));
         }
     };
-    for problem in &conninfo.problems {
+    let worth_telling = |problem: &&Problem| problem.severity > Severity::Info;
+    for problem in conninfo.problems.iter().filter(worth_telling) {
         eprintln!("pgwhy: {place}: {problem}");
     }
     let expected = expected(args, &conninfo, &place, others)?;

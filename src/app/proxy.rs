@@ -107,7 +107,7 @@ async fn until_told(handle: &ProxyHandle, drain: Duration, signals: (Signal, Sig
         if !told && handle.connections() > 0 {
             let open = handle.connections();
             eprintln!(
-                "pgwhy: no new connections; {open} open ones may go on for {drain:?}, a second signal ends them"
+                "pgwhy: no new connections; open ones ({open}) may go on for {drain:?}, a second signal ends them"
             );
         }
         told = true;

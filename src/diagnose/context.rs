@@ -19,6 +19,8 @@ pub struct Context<'a> {
     pub tls_refused_by_us: bool,
     /// What testing the password showed; `None` where there was nothing to test.
     pub judgement: Option<&'a Judgement>,
+    /// Whether the server's SCRAM signature fits the expected password, where the client's proof does.
+    pub server_signature_fits: Option<bool>,
     /// The password that was expected.
     pub expected: Option<Expectation<'a>>,
     /// Seconds since 1970: what tokens' expiry is held against.

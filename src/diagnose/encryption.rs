@@ -75,6 +75,7 @@ fn declined(finding: Finding, context: &Context<'_>) -> Finding {
     }
     finding
         .on(Leg::Proxy)
+        .summary("the client insists on TLS, and pgwhy declined it (--client-tls disable)")
         .and("pgwhy answered N itself: --client-tls disable")
         .fix("use --client-tls passthrough (or auto), so that the server's own answer reaches the client")
 }
@@ -89,6 +90,32 @@ pub(super) fn is_opaque(record: &Record) -> bool {
         [Side::Client, Side::Server].iter().all(|side| tls.encrypted.iter().any(|(from, ..)| from == side))
     };
     record.gss_encrypted || record.tls.as_ref().is_some_and(both)
+}
+
+/// What can be said of a connection that was encrypted from end to end.
+pub(super) fn outside(record: &Record, context: &Context<'_>) -> Vec<String> {
+    let mut notes = Vec::new();
+    if let Some((hello, _)) = record.tls.as_ref().and_then(|tls| tls.server_hello.as_ref()) {
+        notes.push(format!(
+            "{} from end to end: a login inside it can't be seen",
+            version_name(hello.version)
+        ));
+    }
+    if let Some(opaque) = context.opaque {
+        let (client, server) = (opaque.client_bytes, opaque.server_bytes);
+        notes.push(match opaque.closed {
+            Some((side, _, at)) => {
+                let who = if side == Side::Client { "client" } else { "server" };
+                let ms = at.as_secs_f64() * 1e3;
+                format!("the {who} closed after {ms:.0} ms, {client} bytes of the client and {server} of the server: a login that fails looks like this, and so does a short session")
+            }
+            None => format!("still open after {client} bytes of the client and {server} of the server, as after a login"),
+        });
+    }
+    notes.push(
+        "to see inside: sslmode=disable in the client's connection string, or --client-tls disable".into(),
+    );
+    notes
 }
 
 /// What the outside of a TLS handshake shows of its failure.
@@ -118,10 +145,6 @@ pub(super) fn tls(record: &Record, context: &Context<'_>) -> Option<Finding> {
     let who = if side == Side::Client { "client" } else { "server" };
     if how == Close::Deadline {
         return Some(silence(Step::TlsHandshake, "ClientHello", at.as_secs_f64()).or(&[Cause::TlsCut]));
-    }
-    if tls.direct && record.server_bytes == 0 && side == Side::Server {
-        let evidence = "the client's first byte is 0x16 (TLS without SSLRequest), and the server closed";
-        return Some(Finding::proven(Step::TlsHandshake, Cause::DirectTlsUnsupported, evidence));
     }
     tls.client_hello.as_ref()?;
     let after_certificate =
