@@ -236,12 +236,13 @@ async fn greet(
             Some(first) => return Ok(first),
             None => {}
         }
-        more(client, watch).await?;
+        more(client, watch, facts.ssl_answered_by_us).await?;
     }
 }
 
-/// Reads once more; an end of stream or a broken connection is the attempt's ending.
-async fn more(client: &mut Stream, watch: &mut Watch<'_>) -> Result<(), Ending> {
+/// Reads once more; an end of stream or a broken connection is the attempt's ending. `asked` if the
+/// client has already asked for encryption.
+async fn more(client: &mut Stream, watch: &mut Watch<'_>, asked: bool) -> Result<(), Ending> {
     let count = match client.readable().await {
         Ok(()) => watch.read_first(client).await,
         Err(error) => Err(error),
@@ -251,10 +252,9 @@ async fn more(client: &mut Stream, watch: &mut Watch<'_>) -> Result<(), Ending> 
         Ok(0) => Close::Eof,
         Err(_) => Close::Reset,
     };
-    let partial = !watch.first_bytes().is_empty();
+    let spoke = asked || !watch.first_bytes().is_empty();
     watch.look_at_first_bytes();
     watch.note_close(Side::Client, how);
-    let spoke = partial || watch.observer.attention() != Attention::Watching || watch.down.bytes > 0;
     Err(if spoke { Ending::Closed } else { Ending::Silent })
 }
 
