@@ -98,18 +98,7 @@ async fn serve(
 ) {
     let registry = Arc::clone(&shared.registry);
     let mut watch = Watch::new(facts.id, facts.accepted, &*registry.sink);
-    let verdict = tokio::select! {
-        biased;
-        verdict = until_verdict(&shared, &mut client, &mut facts, &mut watch) => verdict,
-        () = sleep(shared.limits.login_deadline) => {
-            watch.note_close(Side::Client, Close::Deadline);
-            Verdict::Ending(Ending::Deadline)
-        }
-        () = stopped(&shared) => {
-            watch.note_close(Side::Client, Close::Shutdown);
-            Verdict::Ending(Ending::Shutdown)
-        }
-    };
+    let verdict = in_time(&shared, &mut client, &mut facts, &mut watch).await;
     let id = facts.id;
     let accepted = facts.accepted;
     match verdict {
@@ -158,6 +147,22 @@ async fn serve(
             registry.sink.attempt(facts.attempt(observer, ending, None));
             linger(&shared, &mut client, &mut server, &mut watch).await;
             drop(login);
+        }
+    }
+}
+
+/// The verdict, or what cut the wait for it short.
+async fn in_time(shared: &Shared, client: &mut Stream, facts: &mut Facts, watch: &mut Watch<'_>) -> Verdict {
+    tokio::select! {
+        biased;
+        verdict = until_verdict(shared, client, facts, watch) => verdict,
+        () = sleep(shared.limits.login_deadline) => {
+            watch.note_close(Side::Client, Close::Deadline);
+            Verdict::Ending(Ending::Deadline)
+        }
+        () = stopped(shared) => {
+            watch.note_close(Side::Client, Close::Shutdown);
+            Verdict::Ending(Ending::Shutdown)
         }
     }
 }
