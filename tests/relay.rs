@@ -1,5 +1,7 @@
 //! What the relay carries arrives, whole, in order and nothing else, whatever the sockets do.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test says so by failing.
+
 mod relay_stage;
 
 use std::io::{Read, Write};
@@ -162,6 +164,17 @@ fn a_reset_is_passed_on_as_an_end() {
         assert_eq!(rest(&mut left), b"");
         assert_eq!(stage.closed().first, Some((side, Close::Reset)));
     }
+}
+
+#[test]
+fn a_client_that_dies_after_its_last_word_is_not_kept_for() {
+    let stage = Stage::new(|_| {});
+    let (client, mut server) = stage.login();
+    client.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(rest(&mut server), b"");
+    // The server works on a long query; nobody will want the answer.
+    reset(client);
+    assert_eq!(stage.closed().first, Some((Side::Client, Close::Eof)));
 }
 
 #[test]

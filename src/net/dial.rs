@@ -92,8 +92,11 @@ pub(super) struct Dialer {
     upstream: Upstream,
     /// What we listen on: dialling it would make a loop that eats every descriptor.
     own: Vec<PeerAddr>,
-    names: Mutex<HashMap<String, (Instant, Arc<[IpAddr]>)>>,
+    names: Mutex<HashMap<String, Found>>,
 }
+
+/// The addresses of a name, and when they were found.
+type Found = (Instant, Arc<[IpAddr]>);
 
 impl Dialer {
     pub(super) fn new(upstream: Upstream, own: Vec<PeerAddr>) -> Self {

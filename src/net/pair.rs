@@ -84,6 +84,8 @@ struct Flow {
     hung: bool,
     /// The receiver's writability is watched. Asked for when a write first blocks, and kept then.
     armed: bool,
+    /// The receiver is known to be gone.
+    doomed: bool,
     /// Nothing more will be carried in this direction.
     done: bool,
 }
@@ -121,10 +123,13 @@ impl Pair {
 
     /// Notes what an event said about one of the sockets.
     pub(super) fn note(&mut self, side: Side, flags: EventFlags) {
-        let from = match side {
-            Side::Client => &mut self.up,
-            Side::Server => &mut self.down,
+        let (from, back) = match side {
+            Side::Client => (&mut self.up, &mut self.down),
+            Side::Server => (&mut self.down, &mut self.up),
         };
+        // A side that had only said its last word is gone altogether now: reading would not tell us
+        // any more, and nothing can be written to it.
+        back.doomed |= from.done && flags.intersects(EventFlags::HUP | EventFlags::ERR);
         let hung = flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
         from.hung |= hung;
         from.readable |= hung || flags.intersects(EventFlags::IN);
@@ -150,6 +155,9 @@ impl Pair {
             Side::Client => (&mut self.up, &mut self.down, self.client.as_fd(), self.server.as_fd()),
             Side::Server => (&mut self.down, &mut self.up, self.server.as_fd(), self.client.as_fd()),
         };
+        if flow.doomed {
+            flow.finish(scratch);
+        }
         if flow.done || (flow.pending.is_none() && !flow.readable) {
             return false;
         }
@@ -177,7 +185,7 @@ impl Pair {
     }
 
     /// The next socket whose writability has to be watched from now on, and for which side it is.
-    pub(super) fn to_arm(&mut self) -> Option<(Side, BorrowedFd<'_>)> {
+    pub(super) fn next_unarmed(&mut self) -> Option<(Side, BorrowedFd<'_>)> {
         for (side, flow, to) in
             [(Side::Server, &mut self.up, &self.server), (Side::Client, &mut self.down, &self.client)]
         {
@@ -290,16 +298,16 @@ fn write_out(to: BorrowedFd<'_>, bytes: &[u8], start: &mut usize, end: usize) ->
 }
 
 /// Size of a thread's buffer.
-const BUFFER: usize = 128 * 1024;
+const BUFFER: usize = 256 * 1024;
 
 /// Full reads in one turn before the other pairs of the thread get theirs.
 const ROUNDS: usize = 8;
 
 /// Whole buffers that blocked flows of one thread may keep (8 MiB in all).
-const LENDABLE: usize = 64;
+const LENDABLE: usize = 32;
 
 /// A rest shorter than this is copied: that is cheaper than taking the buffer out of the cache.
 const SMALL: usize = 4 * 1024;
 
 /// Whole buffers that stay allocated for the next blocked flow.
-const SPARE: usize = 4;
+const SPARE: usize = 2;

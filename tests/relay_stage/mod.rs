@@ -94,7 +94,12 @@ impl Stage {
         patient(TcpStream::connect(self.addr()).unwrap())
     }
 
+    #[track_caller]
     pub(crate) fn accept(&self) -> TcpStream {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let limit = Timespec { tv_sec: PATIENCE.as_secs() as i64, tv_nsec: 0 };
+        let mut watched = [PollFd::new(&self.server, PollFlags::IN)];
+        assert_eq!(poll(&mut watched, Some(&limit)).unwrap(), 1, "the server is dialled");
         patient(self.server.accept().unwrap().0)
     }
 
