@@ -1,5 +1,6 @@
 //! The client answered and the server refused: passwords, tokens, SASL messages.
 
+use crate::handshake::driver::recognise;
 use crate::handshake::ladder::text;
 use crate::handshake::record::ErrorSeen;
 use crate::handshake::{Record, Side, Step};
@@ -233,11 +234,15 @@ pub(super) fn gss(record: &Record, error: &ErrorSeen) -> Finding {
     let (client, server) = record.gss_tokens;
     if client == 0 && matches!(record.first_close(), Some((Side::Client, ..))) {
         let evidence = "the client closed on the request for GSSAPI without sending a token";
-        return Finding::likely(Step::Gss, Cause::GssFailed, evidence)
-            .variant("unsupported_by_client")
-            .on(Leg::Client)
-            .or(&[Cause::ClientLeft])
-            .and(said(error));
+        let finding = Finding::likely(Step::Gss, Cause::GssFailed, evidence).on(Leg::Client);
+        let finding = finding.or(&[Cause::ClientLeft]).and(said(error));
+        return match recognise(record) {
+            // libpq knows GSSAPI in most builds; then it was the ticket that was missing.
+            Some(driver) if driver.name == "libpq" => {
+                finding.and("libpq leaves like this when it has no ticket")
+            }
+            _ => finding.variant("unsupported_by_client"),
+        };
     }
     Finding::proven(Step::Gss, Cause::GssFailed, said(error))
         .variant("rejected")
