@@ -133,6 +133,12 @@ pub(super) fn tls(record: &Record, context: &Context<'_>) -> Option<Finding> {
         let evidence = format!("{count} bytes came in clear behind the server's answer to the SSLRequest");
         return Some(Finding::proven(Step::SslRequest, Cause::PlaintextInjected, evidence).on(Leg::Server));
     }
+    let server_left = matches!(record.first_close(), Some((Side::Server, Close::Eof | Close::Reset, _)));
+    if tls.direct && record.server_bytes == 0 && server_left {
+        // The client's alert, if there is one, is its complaint about that.
+        let evidence = "the client's first byte is 0x16 (TLS without SSLRequest), and the server closed";
+        return Some(Finding::proven(Step::TlsHandshake, Cause::DirectTlsUnsupported, evidence));
+    }
     if let Some((side, alert, _)) =
         tls.alerts.iter().find(|(_, alert, _)| alert.level == 2 || alert.description != 0)
     {
