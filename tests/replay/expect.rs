@@ -31,10 +31,9 @@ fn without_scram(client: &str) -> bool {
 /// Whether the login works; `None` where a client may do either (retries, probing connections).
 pub(crate) fn ready(conversation: &Conversation) -> Option<bool> {
     let scenario = conversation.scenario.as_str();
-    if scenario.starts_with("scram_") || scenario == "md5_line_scram_secret_ok" {
-        if without_scram(&conversation.client) {
-            return Some(false);
-        }
+    let asks_scram = scenario.starts_with("scram_") || scenario == "md5_line_scram_secret_ok";
+    if asks_scram && without_scram(&conversation.client) {
+        return Some(false);
     }
     match scenario {
         _ if disputed(conversation) => None,
