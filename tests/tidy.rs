@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 /// The rooms by floor. A room imports only from floors below its own.
 const FLOORS: [&[&str]; 7] = [
     &["wire", "secret"],
-    &["handshake", "password", "hba", "conninfo"],
+    &["handshake", "password", "hba", "conninfo", "serverlog"],
     &["diagnose"],
     &["report", "capture"],
     &["net"],

@@ -11,6 +11,7 @@ pub mod cli;
 pub mod config;
 mod demo;
 mod desk;
+pub mod follow;
 mod output;
 mod proxy;
 
