@@ -1,5 +1,7 @@
 //! Recognising a message by the constant parts of its text, in any language of the table.
 
+use std::sync::LazyLock;
+
 use super::translations::MESSAGES;
 
 /// What a known message is; [`super::facts`] says what follows from it.
@@ -65,8 +67,43 @@ pub(super) enum Kind {
 /// The first message of these kinds that a text is, with what the server filled in, in the order of
 /// the English text.
 pub(super) fn recognise<'a>(text: &'a str, kinds: &[Kind]) -> Option<(Kind, Vec<&'a str>)> {
-    let wanted = MESSAGES.iter().filter(|(kind, _, _)| kinds.contains(kind));
-    wanted.filter_map(|(kind, _, template)| Some((*kind, capture(template, text)?))).next()
+    let wanted = |kind: &Kind| kinds.contains(kind);
+    let own = MESSAGES.iter().map(|(kind, _, template)| (kind, *template));
+    let plain = PLAIN.iter().map(|(kind, template)| (kind, template.as_str()));
+    let mut all = own.chain(plain).filter(|(kind, _)| wanted(kind));
+    all.find_map(|(kind, template)| Some((*kind, capture(template, text)?)))
+}
+
+/// The messages as a server writes them whose LC_CTYPE is C (a cluster of `initdb --locale=C`): before
+/// a database is chosen, gettext converts them to ASCII, which leaves `f?r` of `für` and `>>` of `»`.
+/// Only what stays readable is here: a text that is mostly question marks could be any message.
+static PLAIN: LazyLock<Vec<(Kind, String)>> = LazyLock::new(|| {
+    let plain = MESSAGES.iter().filter(|(_, _, template)| !template.is_ascii());
+    let plain = plain.map(|(kind, _, template)| (*kind, in_ascii(template)));
+    plain.filter(|(_, text)| is_readable(text)).collect()
+});
+
+/// What glibc's iconv makes of a text for the locale C.
+pub(super) fn in_ascii(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '»' => out.push_str(">>"),
+            '«' => out.push_str("<<"),
+            '“' | '”' | '„' => out.push('"'),
+            '‘' | '’' => out.push('\''),
+            '\u{a0}' | '\u{202f}' => out.push(' '),
+            c if c.is_ascii() => out.push(c),
+            _ => out.push('?'),
+        }
+    }
+    out
+}
+
+fn is_readable(text: &str) -> bool {
+    let lost = text.chars().filter(|c| *c == '?').count();
+    let letters = text.chars().filter(char::is_ascii_alphabetic).count();
+    lost * 5 <= letters
 }
 
 /// Whether a LOG message quotes a statement.

@@ -102,6 +102,19 @@ struct Session {
     entries: usize,
 }
 
+/// What tells one process from another: its id, or its client's port where the log has no ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Process {
+    Pid(u32),
+    Port(u16),
+}
+
+impl Process {
+    fn of(pid: Option<u32>, port: Option<u16>) -> Option<Self> {
+        pid.map(Self::Pid).or(port.map(Self::Port))
+    }
+}
+
 /// Remembers the recent entries of a log, within bounds.
 #[derive(Clone, Debug, Default)]
 pub struct Correlator {
@@ -112,7 +125,7 @@ pub struct Correlator {
     bytes: usize,
     sessions: BTreeMap<u64, Session>,
     next_session: u64,
-    of_pid: BTreeMap<u32, u64>,
+    of_process: BTreeMap<Process, u64>,
     reloads: VecDeque<Entry>,
     /// The entry whose further lines complete the last reload.
     reload_number: Option<u64>,
@@ -260,16 +273,17 @@ impl Correlator {
 
     /// The session that an entry continues or begins.
     fn session_of(&mut self, entry: &Entry) -> u64 {
-        let current = entry.pid.and_then(|pid| self.of_pid.get(&pid)).copied();
-        let number = match current
-            .filter(|number| self.sessions.get(number).is_some_and(|session| continues(session, entry)))
-        {
+        let process = Process::of(entry.pid, entry.remote_port);
+        let current = process.and_then(|process| self.of_process.get(&process)).copied();
+        let continued =
+            |number: &u64| self.sessions.get(number).is_some_and(|session| continues(session, entry));
+        let number = match current.filter(continued) {
             Some(number) => number,
             None => {
                 let number = self.next_session;
                 self.next_session += 1;
-                if let Some(pid) = entry.pid {
-                    self.of_pid.insert(pid, number);
+                if let Some(process) = process {
+                    self.of_process.insert(process, number);
                 }
                 number
             }
@@ -299,8 +313,9 @@ impl Correlator {
             let Some(session) = self.sessions.get_mut(&kept.session) else { continue };
             session.entries -= 1;
             if session.entries == 0 {
-                if let Some(pid) = session.pid.filter(|pid| self.of_pid.get(pid) == Some(&kept.session)) {
-                    self.of_pid.remove(&pid);
+                let process = Process::of(session.pid, session.port);
+                if let Some(process) = process.filter(|one| self.of_process.get(one) == Some(&kept.session)) {
+                    self.of_process.remove(&process);
                 }
                 self.sessions.remove(&kept.session);
             }

@@ -197,6 +197,9 @@ pub fn facts(entry: &Entry) -> Vec<Fact> {
     if matches!(entry.severity, Severity::Log | Severity::Unknown | Severity::Warning) {
         let fact = of_message(entry, &LOG);
         found.extend(fact.filter(|_| found.is_empty()));
+        // DETAIL under a word that we do not know stands alone.
+        let lines = entry.message.lines().filter(|_| entry.severity == Severity::Unknown);
+        found.extend(lines.filter_map(matched_anyhow));
         let line = entry.context.iter().find_map(|context| {
             context.lines().find_map(|line| catalogue::recognise(line, &[Kind::ConfigLine]))
         });
@@ -308,18 +311,19 @@ fn matched(file: Option<&str>, line: &str, text: &str) -> Option<Fact> {
 /// `Connection matched …` in a language or version that the table lacks: a number, and behind it in
 /// quotes what can only be a line of pg_hba.conf.
 fn matched_anyhow(line: &str) -> Option<Fact> {
-    const QUOTES: [char; 8] = ['"', '»', '«', '„', '“', '”', '「', '\''];
+    const QUOTES: [char; 10] = ['"', '»', '«', '„', '“', '”', '「', '\'', '>', '<'];
     const TYPES: [&str; 6] = ["local", "host", "hostssl", "hostnossl", "hostgssenc", "hostnogssenc"];
     let is_rule = |text: &str| text.split([' ', '\t']).next().is_some_and(|word| TYPES.contains(&word));
     let (at, text) = line.char_indices().filter(|(_, c)| QUOTES.contains(c)).find_map(|(at, quote)| {
-        let text = line[at + quote.len_utf8()..].trim_start_matches([' ', '\u{a0}', '\u{202f}']);
+        let text = line[at + quote.len_utf8()..].trim_start_matches(['>', '<', ' ', '\u{a0}', '\u{202f}']);
         is_rule(text).then_some((at, text))
     })?;
     let before = &line[..at];
     let number = before.split(|c: char| !c.is_ascii_digit()).rfind(|digits| !digits.is_empty())?;
     let mut quoted = before.split(QUOTES).map(str::trim);
     let file = quoted.find(|part| part.starts_with('/') || part.ends_with(".conf"));
-    let text = text.strip_suffix(QUOTES).unwrap_or(text).trim_end_matches(['\u{a0}', '\u{202f}']);
+    let text = ["<<", ">>"].iter().find_map(|quote| text.strip_suffix(quote)).unwrap_or(text);
+    let text = text.strip_suffix(QUOTES).unwrap_or(text).trim_end_matches([' ', '\u{a0}', '\u{202f}']);
     matched(file.filter(|_| before.contains(QUOTES)), number, text)
 }
 

@@ -72,7 +72,7 @@ pub(super) fn read<'a>(line: &'a str, template: Option<&str>) -> Option<Head<'a>
 }
 
 /// The first known word that two blanks follow; else the first word at all behind something that
-/// looks like a prefix.
+/// looks like a prefix. In a Russian log of a server with LC_CTYPE C the word is `?????`.
 fn cut(line: &str) -> Option<(&str, Word, &str)> {
     let colons = || line.match_indices(":  ").map(|(at, _)| at).take_while(|at| *at <= MAX_PREFIX);
     for at in colons() {
@@ -81,7 +81,7 @@ fn cut(line: &str) -> Option<(&str, Word, &str)> {
         }
     }
     let at = colons().next()?;
-    let start = line[..at].char_indices().rev().take_while(|(_, c)| c.is_alphabetic()).last()?.0;
+    let start = line[..at].char_indices().rev().take_while(|(_, c)| c.is_alphabetic() || *c == '?').last()?.0;
     let fields = guess(&line[..start]);
     let is_prefix = fields.time.is_some() || fields.pid.is_some();
     is_prefix.then(|| (&line[..start], Word::Unknown, &line[at + 3..]))
@@ -125,7 +125,8 @@ pub(super) fn guess(prefix: &str) -> Fields<'_> {
     }
     let of_session = || u32::from_str_radix(fields.session?.split_once('.')?.1, 16).ok();
     fields.pid = fields.pid.or_else(|| named(prefix, &["pid="])?.parse().ok()).or_else(of_session);
-    fields.pid = fields.pid.or_else(|| lonely_number(rest.1));
+    let behind_time = if fields.time.is_some() { rest.1 } else { rest.0 };
+    fields.pid = fields.pid.or_else(|| lonely_number(behind_time));
     if fields.time.is_none() {
         fields.epoch_ms = prefix.split(|c: char| !c.is_ascii_digit() && c != '.').find_map(epoch);
     }
@@ -140,9 +141,11 @@ fn bracketed_number(text: &str) -> Option<u32> {
     })
 }
 
-/// The only number in a text, if it could be a process id.
+/// The only number in a text, if it could be a process id and is no SQLSTATE of a login.
 fn lonely_number(text: &str) -> Option<u32> {
-    let mut numbers = text.split_whitespace().filter(|word| word.bytes().all(|b| b.is_ascii_digit()));
+    const SQLSTATES: [&str; 5] = ["28000", "42501", "42704", "53300", "57014"];
+    let is_number = |word: &&str| word.bytes().all(|b| b.is_ascii_digit()) && !word.starts_with('0');
+    let mut numbers = text.split_whitespace().filter(|word| is_number(word) && !SQLSTATES.contains(word));
     let first = numbers.next()?;
     numbers.next().is_none().then(|| first.parse().ok())?
 }

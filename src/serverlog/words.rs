@@ -83,7 +83,8 @@ const SEVERITIES: [(Severity, &[&str]); 8] = [
     (Severity::Debug, &["DEBUG", "გამართვა", "디버그", "ОТЛАДКА", "НАЛАГОДЖЕННЯ", "调试", "除錯"]),
 ];
 
-/// Parts and their words; where two share one in some language, the first counts.
+/// Parts and their words; where two share one in some language, the first counts. Those with a
+/// question mark are what a server with LC_CTYPE C makes of them.
 const PARTS: [(Part, &[&str]); 7] = [
     (
         Part::Detail,
@@ -91,6 +92,7 @@ const PARTS: [(Part, &[&str]); 7] = [
             "DETAIL",
             "DETALLE",
             "DÉTAIL",
+            "D?TAIL",
             "DETTAGLI",
             "詳細",
             "დეტალები",
@@ -159,6 +161,7 @@ const PARTS: [(Part, &[&str]); 7] = [
             "ANFRAGE",
             "CONSULTA",
             "REQUÊTE ",
+            "REQU?TE ",
             "問い合わせ",
             "მოთხოვნა",
             "ЗАПРОС",
@@ -175,6 +178,7 @@ const PARTS: [(Part, &[&str]); 7] = [
             "LOCATION",
             "ORT",
             "UBICACIÓN",
+            "UBICACI?N",
             "EMPLACEMENT ",
             "POSIZIONE",
             "場所",
