@@ -117,7 +117,7 @@ fn capture<'a>(template: &str, text: &'a str) -> Option<Vec<&'a str>> {
     let mut rest = text.strip_prefix(head)?;
     let mut found: Vec<(usize, &str)> = Vec::new();
     while let Some(escape) = template.strip_prefix('%') {
-        let end = escape.find(|c: char| matches!(c, 's' | 'd' | 'm' | 'u'))?;
+        let end = escape.find(['s', 'd', 'm', 'u'])?;
         let position = escape[..end].split_once('$').and_then(|(number, _)| number.parse::<usize>().ok());
         template = &escape[end + 1..];
         let constant = &template[..template.find('%').unwrap_or(template.len())];
