@@ -12,6 +12,7 @@ pub mod cli;
 pub mod config;
 mod demo;
 mod desk;
+pub mod follow;
 mod output;
 mod proxy;
 
