@@ -7,6 +7,7 @@ pub mod app;
 pub mod conninfo;
 pub mod diagnose;
 pub mod handshake;
+pub mod hba;
 pub mod net;
 pub mod password;
 pub mod report;
