@@ -1,7 +1,7 @@
 //! Tokens, fields and included files (PostgreSQL: `next_token`, `next_field_expand`,
 //! `tokenize_auth_file`, `tokenize_expand_file`, `tokenize_include_file`).
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use super::Files;
@@ -304,7 +304,18 @@ fn is_blank(c: char) -> bool {
 
 /// A name relative to the file that mentions it (PostgreSQL: `AbsoluteConfigLocation`).
 fn beside(path: &Path, name: &str) -> PathBuf {
-    path.parent().map_or_else(|| PathBuf::from(name), |dir| dir.join(name))
+    let joined = path.parent().map_or_else(|| PathBuf::from(name), |dir| dir.join(name));
+    let mut clean = PathBuf::new();
+    for part in joined.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir if matches!(clean.components().next_back(), Some(Component::Normal(_))) => {
+                clean.pop();
+            }
+            part => clean.push(part),
+        }
+    }
+    clean
 }
 
 fn name(path: &Path) -> Arc<str> {
