@@ -6,6 +6,8 @@
 pub mod app;
 pub mod conninfo;
 pub mod diagnose;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod handshake;
 pub mod hba;
 pub mod net;

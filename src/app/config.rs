@@ -1,23 +1,23 @@
 //! From the command line and the environment to what the proxy needs: addresses and the expected
 //! password.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 
-use crate::conninfo::{Conninfo, Host, HostName, PasswordSource, env_file, passfile};
-use crate::net::{Listen, Upstream, UpstreamHost};
+use crate::conninfo::{Conninfo, Host, HostName, PasswordSource, Problem, Severity, env_file, passfile};
+use crate::net::{Listen, PeerAddr, Upstream, UpstreamHost};
 use crate::password::Expected;
 use crate::secret::Secret;
 
 use super::Failure;
-use super::cli::ProxyArgs;
+use super::cli::{ProxyArgs, may_hold_password};
 
 /// Where the proxy leads, and what is known about it.
 pub(super) struct Target {
     /// The servers.
     pub(super) upstream: Upstream,
-    /// The connection string to show, without its password.
-    pub(super) shown: String,
+    conninfo: Conninfo,
     /// The first host's name, for what depends on the service.
     pub(super) host: Option<String>,
     /// The password that clients should send.
@@ -49,16 +49,15 @@ pub(super) fn target(args: &ProxyArgs) -> Result<Target, Failure> {
             (conninfo, "the PG* environment".to_owned(), Vec::new())
         }
         None => {
-            return Err(Failure::usage(
-                "which server? give --upstream (host:port or any connection string), or set DATABASE_URL",
-            ));
+            let look = if Path::new(".env").exists() { " (./.env does not set it)" } else { "" };
+            return Err(Failure::usage(format!(
+                "which server? give --upstream (host:port or any connection string), or set DATABASE_URL{look}"
+            )));
         }
     };
-    for problem in &conninfo.problems {
-        eprintln!(
-            "pgwhy: {place}: column {}: {} ({}). {}",
-            problem.column, problem.message, problem.id, problem.fix
-        );
+    let worth_telling = |problem: &&Problem| problem.severity > Severity::Info;
+    for problem in conninfo.problems.iter().filter(worth_telling) {
+        eprintln!("pgwhy: {place}: {problem}");
     }
     let expected = expected(args, &conninfo, &place, others)?;
     let host = conninfo.hosts.first().map(|host| match &host.name {
@@ -69,14 +68,32 @@ pub(super) fn target(args: &ProxyArgs) -> Result<Target, Failure> {
         hosts: conninfo.hosts.iter().map(upstream_host).collect(),
         connect_timeout: conninfo.connect_timeout,
     };
-    Ok(Target { upstream, shown: conninfo.display_redacted(), host, expected })
+    Ok(Target { upstream, host, expected, conninfo })
+}
+
+impl Target {
+    /// The connection string, to show, without its password.
+    pub(super) fn shown(&self) -> String {
+        self.conninfo.display_redacted()
+    }
+
+    /// The same with the proxy in the server's place: what the application is to be given.
+    pub(super) fn through(&self, proxy: &PeerAddr) -> Option<String> {
+        let PeerAddr::Tcp(addr) = proxy else { return None };
+        if addr.ip().is_unspecified() || self.conninfo.user.is_none() {
+            return None;
+        }
+        let host = Host { name: HostName::Addr(addr.ip()), hostaddr: None, port: addr.port() };
+        Some(Conninfo { hosts: vec![host], ..self.conninfo.clone() }.display_redacted())
+    }
 }
 
 fn source(args: &ProxyArgs) -> Result<Option<Source>, Failure> {
     if let Some(text) = &args.upstream {
         return Ok(Some(Source { text: text.clone(), place: "--upstream".into(), others: dotenv_values() }));
     }
-    if let Ok(text) = std::env::var("DATABASE_URL") {
+    if let Some(text) = std::env::var_os("DATABASE_URL") {
+        let text = text.into_string().map_err(|_| Failure::usage("DATABASE_URL is not UTF-8 text"))?;
         return Ok(Some(Source { text, place: "DATABASE_URL".into(), others: dotenv_values() }));
     }
     let Ok(text) = std::fs::read_to_string(".env") else { return Ok(None) };
@@ -137,12 +154,25 @@ fn expected(
     Ok(found.map(|password| expected(password, None, &format!("{}", file.display()))))
 }
 
+/// The path is not repeated in errors: who mistakes the option writes the password itself there.
 fn first_line(file: &Path) -> Result<Secret<String>, Failure> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| Failure::usage(format!("--password-file {}: {error}", file.display())))?;
+    let bad = |what: &str| {
+        Failure::usage(format!(
+            "--password-file {what}; give the path of a file whose first line is the password"
+        ))
+    };
+    let text = std::fs::read_to_string(file).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => bad("names no file that exists"),
+        io::ErrorKind::InvalidData => bad("is not UTF-8 text"),
+        io::ErrorKind::IsADirectory => bad("is a directory"),
+        _ => bad(&format!("can't be read ({error})")),
+    })?;
     let text = Secret::new(text);
     let line = text.expose().split('\n').next().unwrap_or_default();
-    Ok(Secret::new(line.strip_suffix('\r').unwrap_or(line).to_owned()))
+    match line.strip_suffix('\r').unwrap_or(line) {
+        "" => Err(bad("has an empty first line")),
+        password => Ok(Secret::new(password.to_owned())),
+    }
 }
 
 fn upstream_host(host: &Host) -> UpstreamHost {
@@ -156,15 +186,34 @@ fn upstream_host(host: &Host) -> UpstreamHost {
 /// Reads `--listen`: `host:port`, `:port`, `[::1]:port`, a port alone, or the path of a Unix socket.
 /// A name gives all its addresses, so that `localhost` listens on both families.
 pub(super) fn listen(text: &str) -> Result<Vec<Listen>, Failure> {
-    if text.contains('/') {
-        return Ok(vec![Listen::Unix(PathBuf::from(text))]);
+    if may_hold_password(text) {
+        let reason = "--listen wants an address of this machine, and was given a connection string; \
+                      that belongs to --upstream";
+        return Err(Failure::usage(reason));
     }
-    if let Ok(port) = text.trim_start_matches(':').parse::<u16>() {
+    let bad = |reason: &str| Failure::usage(format!("--listen {text}: {reason}"));
+    if text.contains('/') {
+        let path = PathBuf::from(text);
+        if path.is_dir() {
+            let reason = format!(
+                "this is a directory; name the socket in it: {} serves clients with host={text} port=7432",
+                path.join(".s.PGSQL.7432").display()
+            );
+            return Err(bad(&reason));
+        }
+        return Ok(vec![Listen::Unix(path)]);
+    }
+    if let Ok(port) = text.strip_prefix(':').unwrap_or(text).parse::<u16>() {
         return Ok(vec![Listen::Tcp(SocketAddr::new(IpAddr::from([127, 0, 0, 1]), port))]);
     }
-    let bad =
-        |reason: String| Failure::usage(format!("--listen {text}: {reason}; write host:port, or a path"));
-    let addresses = text.to_socket_addrs().map_err(|error| bad(error.to_string()))?;
+    if text.starts_with('*') {
+        return Err(bad("write 0.0.0.0:PORT for every IPv4 address, [::]:PORT for IPv6 as well"));
+    }
+    let port = text.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    if !port || text.parse::<IpAddr>().is_ok() {
+        return Err(bad("there is no port; write host:port, [address]:port, :port, or a socket's path"));
+    }
+    let addresses = text.to_socket_addrs().map_err(|_| bad("this machine can't resolve the name"))?;
     let all: Vec<Listen> = addresses.map(Listen::Tcp).collect();
-    if all.is_empty() { Err(bad("the name has no address".into())) } else { Ok(all) }
+    if all.is_empty() { Err(bad("the name has no address")) } else { Ok(all) }
 }

@@ -12,13 +12,16 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
+use subtle::ConstantTimeEq as _;
+
 use crate::diagnose::context::{Context, Dial, DialFault, Expectation, Limit, Opaque};
 use crate::diagnose::story::{Earlier, MOMENTS, Profile};
 use crate::diagnose::{Cause, Diagnosis, Outcome, diagnose};
 use crate::handshake::driver::recognise;
+use crate::handshake::record::ServerFinalSeen;
 use crate::handshake::{Record, Side, Step};
 use crate::net::{Attempt, DialAttempt, DialError, Ending, Sink};
-use crate::password::{Budget, Exchange, Expected, Judgement, judge};
+use crate::password::{Budget, Exchange, Expected, Judgement, judge, saslprep, scram};
 use crate::report::{Report, Way};
 
 use super::output::Dress;
@@ -33,7 +36,7 @@ const RECENT: usize = 256;
 /// Users and databases whose last success is remembered.
 const SUCCESSES: usize = 1_024;
 /// How long the last reports may take to be written when the program ends.
-const LAST_WORDS: Duration = Duration::from_secs(3);
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// The sink of the proxy: hands attempts to the desk.
 pub(super) struct Inbox {
@@ -88,6 +91,7 @@ pub(super) struct Setting {
 pub(super) struct Desk {
     thread: JoinHandle<()>,
     sender: SyncSender<Message>,
+    waiting: Arc<AtomicU64>,
     dropped: Arc<AtomicU64>,
 }
 
@@ -98,9 +102,10 @@ impl Desk {
         let waiting = Arc::new(AtomicU64::new(0));
         let dropped = Arc::new(AtomicU64::new(0));
         let inbox = Inbox { sender: sender.clone(), waiting: waiting.clone(), dropped: dropped.clone() };
-        let mut clerk = Clerk { setting, waiting, history: History::default() };
+        let (still, keys) = (waiting.clone(), KeyCache::default());
+        let mut clerk = Clerk { setting, waiting, history: History::default(), keys };
         let thread = std::thread::Builder::new().name("desk".into()).spawn(move || clerk.work(&receiver))?;
-        Ok((Self { thread, sender, dropped }, inbox))
+        Ok((Self { thread, sender, waiting: still, dropped }, inbox))
     }
 
     /// Waits until everything is written, but not for an output that stalls.
@@ -115,9 +120,10 @@ impl Desk {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        let dropped = self.dropped.load(Ordering::Relaxed);
+        let unwritten = if self.thread.is_finished() { 0 } else { self.waiting.load(Ordering::Relaxed) };
+        let dropped = self.dropped.load(Ordering::Relaxed) + unwritten;
         if dropped > 0 {
-            eprintln!("pgwhy: {dropped} reports were dropped because standard output was too slow");
+            eprintln!("pgwhy: {dropped} reports were not written: standard output was too slow for them");
         }
     }
 }
@@ -126,6 +132,7 @@ struct Clerk {
     setting: Setting,
     waiting: Arc<AtomicU64>,
     history: History,
+    keys: KeyCache,
 }
 
 impl Clerk {
@@ -165,7 +172,7 @@ impl Clerk {
         let record = &attempt.record;
         let id = format!("{:x}-{:x}", std::process::id(), attempt.id);
         let dials: Vec<Dial> = attempt.dials.iter().map(dial).collect();
-        let expectation = self.expectation(record);
+        let expectation = expectation(&self.setting, record);
         let for_this_user = expectation.is_some_and(|expectation| expectation.for_this_user);
         let expected = self.setting.expected.as_ref().filter(|_| for_this_user);
         let judgement = judgement(record, expected, busy);
@@ -179,6 +186,8 @@ impl Clerk {
             dials: &dials,
             limit: limit.as_ref(),
             ssl_answered_by_us: attempt.ssl_answered_by_us,
+            tls_refused_by_us: attempt.ending == Ending::TlsRefused,
+            server_signature_fits: expected.and_then(|expected| self.keys.signature_fits(record, expected)),
             judgement: judgement.as_ref(),
             expected: expectation,
             now_unix: now
@@ -206,12 +215,68 @@ impl Clerk {
         self.history.remember(&report, &client_host, profile, ended, &attempt);
         report
     }
+}
 
-    fn expectation(&self, record: &Record) -> Option<Expectation<'_>> {
-        let expected = self.setting.expected.as_ref()?;
-        let user = record.user().unwrap_or_default();
-        let for_this_user = expected.user.as_deref().is_none_or(|owner| owner.as_bytes() == user);
-        Some(Expectation { source: &expected.source, user: expected.user.as_deref(), for_this_user })
+fn expectation<'a>(setting: &'a Setting, record: &Record) -> Option<Expectation<'a>> {
+    let expected = setting.expected.as_ref()?;
+    let user = record.user().unwrap_or_default();
+    let for_this_user = expected.user.as_deref().is_none_or(|owner| owner.as_bytes() == user);
+    Some(Expectation { source: &expected.source, user: expected.user.as_deref(), for_this_user })
+}
+
+/// The keys that follow from the expected password, by salt and iterations: making them costs a
+/// millisecond, holding a login against them a few microseconds.
+#[derive(Default)]
+struct KeyCache {
+    made: VecDeque<Made>,
+}
+
+struct Made {
+    salt: Vec<u8>,
+    iterations: u32,
+    stored: scram::Key,
+    server: scram::Key,
+}
+
+/// Salts remembered: one a role.
+const SALTS: usize = 64;
+/// A server may name any count; beyond this the test is not worth its time on every login.
+const MOST_ITERATIONS: u32 = 100_000;
+
+impl KeyCache {
+    /// Whether the server's signature fits; `None` where the client's proof is not of this password.
+    fn signature_fits(&mut self, record: &Record, expected: &Expected) -> Option<bool> {
+        let seen = record.scram.as_ref()?;
+        let (first, challenge) = (seen.client_first.as_ref()?, seen.server_first.as_ref()?);
+        let last = seen.client_final.as_ref()?;
+        let Some(ServerFinalSeen::Signature(signature)) = &seen.server_final else { return None };
+        if challenge.iterations == 0 || challenge.iterations > MOST_ITERATIONS {
+            return None;
+        }
+        let keys = self.keys(expected, &challenge.salt, challenge.iterations)?;
+        let message = scram::auth_message(&first.bare, &challenge.text, &last.without_proof);
+        if !scram::client_proof_fits(&keys.stored, &message, last.proof.expose()) {
+            return None;
+        }
+        let right = scram::server_signature(&keys.server, &message);
+        Some(bool::from(right.expose().as_slice().ct_eq(signature.expose())))
+    }
+
+    fn keys(&mut self, expected: &Expected, salt: &[u8], iterations: u32) -> Option<&Made> {
+        let known = self.made.iter().position(|made| made.salt == salt && made.iterations == iterations);
+        if known.is_none() {
+            let password = expected.password.expose().as_bytes();
+            let prepared = saslprep::prepare(password);
+            let password = prepared.as_ref().map_or(password, |bytes| bytes.expose());
+            let salted = scram::salted_password(password, salt, iterations);
+            let stored = scram::stored_key(&scram::client_key(&salted));
+            let server = scram::server_key(&salted);
+            if self.made.len() == SALTS {
+                self.made.pop_front();
+            }
+            self.made.push_back(Made { salt: salt.to_vec(), iterations, stored, server });
+        }
+        self.made.get(known.unwrap_or(self.made.len() - 1))
     }
 }
 
@@ -324,6 +389,10 @@ impl History {
         }
         let masked = report.diagnosis.finding.as_ref().is_some_and(|f| f.cause == Cause::RetryMasksFailure);
         let host = host_of(&report.client.address);
+        if matches!(report.diagnosis.outcome, Outcome::Probe | Outcome::Cancel) {
+            return;
+        }
+        let encrypted = report.client_tls.version.is_some();
         for past in self.recent.iter().rev() {
             let since = report.time.duration_since(past.ended).unwrap_or_default();
             let same_user = match (&past.user, &report.client.user) {
@@ -332,8 +401,11 @@ impl History {
                 (None, _) => masked || past.attempt.encrypted,
                 _ => false,
             };
+            // A success belongs to an earlier failure only where the driver changed the way.
+            let retried = report.diagnosis.outcome != Outcome::Ok || past.attempt.encrypted != encrypted;
             let failed =
                 matches!(past.attempt.outcome, Outcome::Failed | Outcome::Opaque) && past.attempt.ended;
+            let failed = failed && retried;
             if past.host == host && since <= MOMENTS && same_user && failed && report.related.len() < 4 {
                 report.related.push(past.attempt.id.clone());
             }

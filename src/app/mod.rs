@@ -4,6 +4,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
+use tracing_subscriber::EnvFilter;
 
 use crate::diagnose::Cause;
 
@@ -18,19 +19,21 @@ use cli::{Cli, Command};
 
 /// Runs the program and returns its exit code: 0 well, 1 it failed, 2 it was asked wrongly.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return not_understood(&error),
+    };
     log_to_stderr();
     let result = match cli.command {
         Command::Proxy(args) => proxy::run(&args),
-        Command::Explain { cause } => explain(cause.as_deref()),
+        Command::Explain { cause } => print(explain(cause).as_bytes()),
         Command::Demo(args) => demo::run(&args),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "pgwhy", &mut io::stdout());
-            Ok(())
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "pgwhy", &mut script);
+            print(&script)
         }
-        Command::Man => {
-            clap_mangen::Man::new(Cli::command()).render(&mut io::stdout()).map_err(Failure::from)
-        }
+        Command::Man { command } => man(command.as_deref()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -67,20 +70,53 @@ impl From<io::Error> for Failure {
 }
 
 fn log_to_stderr() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("PGWHY_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    let filter = match std::env::var("PGWHY_LOG") {
+        Ok(text) => EnvFilter::try_new(&text).unwrap_or_else(|error| {
+            eprintln!("pgwhy: PGWHY_LOG: {error}; write for example debug or pgwhy=trace");
+            EnvFilter::new("warn")
+        }),
+        Err(_) => EnvFilter::new("warn"),
+    };
     let colour = output::wants_colour(&io::stderr());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colour).init();
 }
 
-fn explain(cause: Option<&str>) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
-    let written = match cause.and_then(Cause::from_id) {
-        Some(cause) => out.write_all(cause.page().as_bytes()),
-        None => Cause::ALL.iter().try_for_each(|cause| writeln!(out, "{:<34} {}", cause.id(), cause.title())),
+/// Help and version come here too: clap calls them errors that go to standard output.
+fn not_understood(error: &clap::Error) -> ExitCode {
+    let safe = cli::without_secrets(&error.render().to_string(), std::env::args_os());
+    // Nobody is left to be told when standard error is closed.
+    match safe {
+        Some(text) if error.use_stderr() => eprint!("{text}"),
+        _ => drop(error.print()),
+    }
+    if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS }
+}
+
+fn explain(cause: Option<Cause>) -> String {
+    match cause {
+        Some(cause) => cause.page().to_owned(),
+        None => Cause::ALL.iter().map(|cause| format!("{:<34} {}\n", cause.id(), cause.title())).collect(),
+    }
+}
+
+fn man(command: Option<&str>) -> Result<(), Failure> {
+    let mut program = Cli::command();
+    program.build();
+    let page = match command {
+        None => program,
+        Some(name) => program.find_subcommand(name).cloned().ok_or_else(|| {
+            Failure::usage(format!("there is no command {name:?}; `pgwhy --help` lists them"))
+        })?,
     };
-    match written {
-        // `pgwhy explain | head` is no failure.
+    let mut roff = Vec::new();
+    clap_mangen::Man::new(page).render(&mut roff)?;
+    print(&roff)
+}
+
+/// Writes to standard output. `pgwhy explain | head` is no failure.
+fn print(bytes: &[u8]) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => written.map_err(Failure::from),
     }

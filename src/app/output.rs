@@ -27,10 +27,13 @@ impl Dress {
     }
 
     /// The line that says where clients can connect.
-    pub(super) fn listening(&self, addr: &str, upstream: &str) -> String {
-        match self.format {
-            Format::Json => json::listening(addr) + "\n",
-            Format::Human => format!("listening on {addr}, in front of {upstream}\n"),
+    pub(super) fn listening(&self, addr: &str, upstream: &str, through: Option<&str>) -> String {
+        match (self.format, through) {
+            (Format::Json, _) => json::listening(addr) + "\n",
+            (Format::Human, None) => format!("listening on {addr}, in front of {upstream}\n"),
+            (Format::Human, Some(through)) => {
+                format!("listening on {addr}, in front of {upstream}\npoint the application at {through}\n")
+            }
         }
     }
 

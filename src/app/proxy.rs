@@ -1,12 +1,13 @@
 //! `pgwhy proxy`, and the running proxy that the demo shares with it.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::net::{self, Limits, PeerAddr, Proxy, ProxyHandle, Upstream};
 
@@ -20,15 +21,21 @@ use super::output::Dress;
 pub(super) fn run(args: &ProxyArgs) -> Result<(), Failure> {
     let target = target(args)?;
     let dress = Dress::new(args.format, args.show);
-    let setting = Setting { expected: target.expected, host: target.host, dress, written: None };
+    let setting =
+        Setting { expected: target.expected.clone(), host: target.host.clone(), dress, written: None };
     let (desk, inbox) = Desk::open(setting)?;
     let inbox = Arc::new(inbox);
     let runtime = runtime()?;
-    let handle = runtime.block_on(async { bind(config(args, target.upstream)?, &inbox) })?;
+    let handle = runtime.block_on(async { bind(config(args, target.upstream.clone())?, &inbox) })?;
+    // Before the first line: whoever reads it may send a signal at once.
+    let signals = {
+        let _inside = runtime.enter();
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+    };
     for addr in handle.addrs() {
-        inbox.line(dress.listening(&addr.to_string(), &target.shown));
+        inbox.line(dress.listening(&addr.to_string(), &target.shown(), target.through(addr).as_deref()));
     }
-    runtime.block_on(until_told(&handle, args.drain_timeout))?;
+    runtime.block_on(until_told(&handle, args.drain_timeout, signals));
     desk.close();
     Ok(())
 }
@@ -73,25 +80,34 @@ fn runtime() -> Result<Runtime, Failure> {
 fn bind(config: net::Config, inbox: &Arc<Inbox>) -> Result<ProxyHandle, Failure> {
     let wanted = config.listen.clone();
     Proxy::run(config, Arc::clone(inbox) as Arc<dyn net::Sink>).map_err(|error| {
-        let wanted: Vec<String> = wanted.iter().map(|listen| format!("{listen:?}")).collect();
-        Failure::failed(format!("can't listen on {}: {error}", wanted.join(", ")))
+        let wanted: Vec<String> = wanted.iter().map(ToString::to_string).collect();
+        let mend = match error.kind() {
+            io::ErrorKind::AddrInUse => "another program is there: choose another with --listen",
+            io::ErrorKind::PermissionDenied => {
+                "ports below 1024 and other users' directories need rights: choose another with --listen"
+            }
+            io::ErrorKind::AddrNotAvailable => "this machine has no such address",
+            io::ErrorKind::NotFound => "the socket's directory does not exist",
+            _ => "choose another with --listen",
+        };
+        Failure::failed(format!("can't listen on {}: {error}; {mend}", wanted.join(", ")))
     })
 }
 
 /// The first SIGTERM or SIGINT drains, the second ends.
-async fn until_told(handle: &ProxyHandle, drain: Duration) -> Result<(), Failure> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+async fn until_told(handle: &ProxyHandle, drain: Duration, signals: (Signal, Signal)) {
+    let (mut terminate, mut interrupt) = signals;
     let mut told = false;
     loop {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
-            () = handle.ended(), if told => return Ok(()),
+            () = handle.ended(), if told => return,
         }
         if !told && handle.connections() > 0 {
             let open = handle.connections();
             eprintln!(
-                "pgwhy: no new connections; {open} open ones may go on for {drain:?}, a second signal ends them"
+                "pgwhy: no new connections; open ones ({open}) may go on for {drain:?}, a second signal ends them"
             );
         }
         told = true;

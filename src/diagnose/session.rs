@@ -71,7 +71,13 @@ fn limit(record: &Record, error: &ErrorSeen) -> Finding {
         _ => "server",
     };
     let evidence = "53300 after AuthenticationOk: the login itself was accepted";
-    Finding::proven(STEP, Cause::TooManyConnections, said(error)).variant(variant).and(evidence)
+    let finding =
+        Finding::proven(STEP, Cause::TooManyConnections, said(error)).variant(variant).and(evidence);
+    match variant {
+        "role" => finding.fix("close the role's idle sessions, or ALTER ROLE … CONNECTION LIMIT"),
+        "database" => finding.fix("close idle sessions, or ALTER DATABASE … CONNECTION LIMIT"),
+        _ => finding,
+    }
 }
 
 fn role(record: &Record, error: &ErrorSeen) -> Finding {
@@ -117,7 +123,9 @@ fn parameter(record: &Record, error: &ErrorSeen, code: &str) -> Option<Finding> 
     };
     let startup = record.startup.as_ref()?;
     let message = error.get(b'M').unwrap_or_default();
-    let named = |key: &[u8]| !key.is_empty() && contains(message, key);
+    // The server writes a setting's name in its own case (`TimeZone`), the client in any.
+    let message = message.to_ascii_lowercase();
+    let named = |key: &[u8]| !key.is_empty() && contains(&message, &key.to_ascii_lowercase());
     let own = |key: &[u8]| matches!(key, b"user" | b"database" | b"replication" | b"options");
     let keys = startup.parameters.iter().map(|(key, _)| key.as_slice());
     let key = keys.filter(|key| !own(key) && named(key)).max_by_key(|key| key.len());

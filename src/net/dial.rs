@@ -92,8 +92,11 @@ pub(super) struct Dialer {
     upstream: Upstream,
     /// What we listen on: dialling it would make a loop that eats every descriptor.
     own: Vec<PeerAddr>,
-    names: Mutex<HashMap<String, (Instant, Arc<[IpAddr]>)>>,
+    names: Mutex<HashMap<String, Found>>,
 }
+
+/// The addresses of a name, and when they were found.
+type Found = (Instant, Arc<[IpAddr]>);
 
 impl Dialer {
     pub(super) fn new(upstream: Upstream, own: Vec<PeerAddr>) -> Self {
@@ -193,11 +196,10 @@ impl Dialer {
                 PeerAddr::Unix(None) => return Err(io::ErrorKind::NotFound.into()),
             })
         };
-        let dialled = match self.upstream.connect_timeout {
-            Some(limit) => tokio::time::timeout(limit, dialled)
-                .await
-                .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
-            None => dialled.await,
+        let dialled = tokio::select! {
+            biased;
+            dialled = dialled => dialled,
+            () = expired(self.upstream.connect_timeout) => Err(io::ErrorKind::TimedOut.into()),
         };
         let stream = dialled.map_err(|error: io::Error| DialError::from_connect(&error))?;
         if self.reached_ourselves(&stream, addr) {
@@ -213,6 +215,16 @@ impl Dialer {
         let on_wildcard = |own: &PeerAddr| matches!(own, PeerAddr::Tcp(own) if own.ip().is_unspecified() && own.port() == addr.port());
         self.own.iter().any(on_wildcard)
             && stream.local().and_then(|local| local.ip()) == Some(addr.ip().to_canonical())
+    }
+}
+
+async fn expired(limit: Option<Duration>) {
+    // A server nearby has answered when the runtime next looks at its sockets. Only for one that has
+    // not is it worth to set a timer, which wakes the runtime.
+    tokio::task::yield_now().await;
+    match limit {
+        Some(limit) => tokio::time::sleep(limit).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -82,6 +82,10 @@ struct Flow {
     readable: bool,
     /// The sender has hung up: a short read does not mean that nothing follows.
     hung: bool,
+    /// The receiver's writability is watched. Asked for when a write first blocks, and kept then.
+    armed: bool,
+    /// The receiver is known to be gone.
+    doomed: bool,
     /// Nothing more will be carried in this direction.
     done: bool,
 }
@@ -119,10 +123,13 @@ impl Pair {
 
     /// Notes what an event said about one of the sockets.
     pub(super) fn note(&mut self, side: Side, flags: EventFlags) {
-        let from = match side {
-            Side::Client => &mut self.up,
-            Side::Server => &mut self.down,
+        let (from, back) = match side {
+            Side::Client => (&mut self.up, &mut self.down),
+            Side::Server => (&mut self.down, &mut self.up),
         };
+        // A side that had only said its last word is gone altogether now: reading would not tell us
+        // any more, and nothing can be written to it.
+        back.doomed |= from.done && flags.intersects(EventFlags::HUP | EventFlags::ERR);
         let hung = flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
         from.hung |= hung;
         from.readable |= hung || flags.intersects(EventFlags::IN);
@@ -148,10 +155,13 @@ impl Pair {
             Side::Client => (&mut self.up, &mut self.down, self.client.as_fd(), self.server.as_fd()),
             Side::Server => (&mut self.down, &mut self.up, self.server.as_fd(), self.client.as_fd()),
         };
+        if flow.doomed {
+            flow.finish(scratch);
+        }
         if flow.done || (flow.pending.is_none() && !flow.readable) {
             return false;
         }
-        let pumped = flow.pump(from, to, scratch);
+        let pumped = flow.pump(from, to, !back.done, scratch);
         if flow.done && self.first.is_none() {
             self.first = Some(match pumped {
                 Pumped::SenderGone => (side, Close::Reset),
@@ -174,6 +184,19 @@ impl Pair {
         }
     }
 
+    /// The next socket whose writability has to be watched from now on, and for which side it is.
+    pub(super) fn next_unarmed(&mut self) -> Option<(Side, BorrowedFd<'_>)> {
+        for (side, flow, to) in
+            [(Side::Server, &mut self.up, &self.server), (Side::Client, &mut self.down, &self.client)]
+        {
+            if flow.pending.is_some() && !flow.armed {
+                flow.armed = true;
+                return Some((side, to.as_fd()));
+            }
+        }
+        None
+    }
+
     /// Closes both sockets and tells the guard.
     pub(super) fn end(self) {
         let totals = Totals { client_bytes: self.up.bytes, server_bytes: self.down.bytes, first: self.first };
@@ -183,7 +206,14 @@ impl Pair {
 }
 
 impl Flow {
-    fn pump(&mut self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, scratch: &mut Scratch) -> Pumped {
+    /// Carries from one socket to the other; `pass_eof` is off when both sockets are closed next.
+    fn pump(
+        &mut self,
+        from: BorrowedFd<'_>,
+        to: BorrowedFd<'_>,
+        pass_eof: bool,
+        scratch: &mut Scratch,
+    ) -> Pumped {
         if let Some(pending) = &mut self.pending {
             match write_out(to, &pending.bytes, &mut pending.start, pending.end) {
                 Wrote::All => {}
@@ -201,8 +231,10 @@ impl Flow {
             let count = match recv(from, &mut scratch.buffer[..], RecvFlags::empty()) {
                 Ok((_, 0)) => {
                     self.done = true;
-                    // A receiver that is already gone can't be told, and does not need to be.
-                    let _ = shutdown(to, Shutdown::Write);
+                    if pass_eof {
+                        // A receiver that is already gone can't be told, and does not need to be.
+                        let _ = shutdown(to, Shutdown::Write);
+                    }
                     return Pumped::Idle;
                 }
                 Ok((_, count)) => count,
@@ -266,16 +298,16 @@ fn write_out(to: BorrowedFd<'_>, bytes: &[u8], start: &mut usize, end: usize) ->
 }
 
 /// Size of a thread's buffer.
-const BUFFER: usize = 128 * 1024;
+const BUFFER: usize = 256 * 1024;
 
 /// Full reads in one turn before the other pairs of the thread get theirs.
 const ROUNDS: usize = 8;
 
 /// Whole buffers that blocked flows of one thread may keep (8 MiB in all).
-const LENDABLE: usize = 64;
+const LENDABLE: usize = 32;
 
 /// A rest shorter than this is copied: that is cheaper than taking the buffer out of the cache.
 const SMALL: usize = 4 * 1024;
 
 /// Whole buffers that stay allocated for the next blocked flow.
-const SPARE: usize = 4;
+const SPARE: usize = 2;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 
 use super::cancel::CancelKeys;
@@ -55,11 +56,12 @@ impl Proxy {
             phase: watch::Sender::new(Phase::Running),
             lingering: Arc::new(Semaphore::new(LINGERING)),
         });
+        tokio::spawn(keep_clock(Arc::clone(&shared)));
         let acceptors = watch::Sender::new(());
         for (listener, addr) in listeners.into_iter().zip(addrs.iter().cloned()) {
             tokio::spawn(accept_all(Arc::clone(&shared), listener, addr, acceptors.subscribe()));
         }
-        Ok(ProxyHandle { shared, addrs, acceptors })
+        Ok(ProxyHandle { shared, addrs, acceptors, runtime: Handle::current() })
     }
 }
 
@@ -69,6 +71,7 @@ pub struct ProxyHandle {
     shared: Arc<Shared>,
     addrs: Vec<PeerAddr>,
     acceptors: watch::Sender<()>,
+    runtime: Handle,
 }
 
 impl ProxyHandle {
@@ -83,14 +86,14 @@ impl ProxyHandle {
     }
 
     /// Stops accepting; connections go on until the deadline and are closed then. A second call
-    /// closes them at once.
+    /// closes them at once. Callable from any thread.
     pub fn shutdown(&self, deadline: Duration) {
         let was = self.shared.phase.send_replace(Phase::Draining);
         if was != Phase::Running || deadline.is_zero() {
             return self.shared.stop();
         }
         let shared = Arc::clone(&self.shared);
-        tokio::spawn(async move {
+        self.runtime.spawn(async move {
             tokio::time::sleep(deadline).await;
             shared.stop();
         });
@@ -164,6 +167,15 @@ async fn accept_all(shared: Arc<Shared>, listener: Listener, addr: PeerAddr, ali
     // be gone by then.
     drop(listener);
     drop(alive);
+}
+
+/// Keeps a timer that is due before any login's deadline: a timer that is the next one due wakes the
+/// runtime's driver when it is set, which would be a system call for each login.
+async fn keep_clock(shared: Arc<Shared>) {
+    let mut phase = shared.phase.subscribe();
+    let pause = (shared.limits.login_deadline / 2).max(Duration::from_secs(1));
+    // The sender is in `shared`, so waiting can only end because the proxy does, or take too long.
+    while tokio::time::timeout(pause, phase.wait_for(|phase| *phase != Phase::Running)).await.is_err() {}
 }
 
 fn default_threads() -> usize {

@@ -98,18 +98,7 @@ async fn serve(
 ) {
     let registry = Arc::clone(&shared.registry);
     let mut watch = Watch::new(facts.id, facts.accepted, &*registry.sink);
-    let verdict = tokio::select! {
-        biased;
-        verdict = until_verdict(&shared, &mut client, &mut facts, &mut watch) => verdict,
-        () = sleep(shared.limits.login_deadline) => {
-            watch.note_close(Side::Client, Close::Deadline);
-            Verdict::Ending(Ending::Deadline)
-        }
-        () = stopped(&shared) => {
-            watch.note_close(Side::Client, Close::Shutdown);
-            Verdict::Ending(Ending::Shutdown)
-        }
-    };
+    let verdict = in_time(&shared, &mut client, &mut facts, &mut watch).await;
     let id = facts.id;
     let accepted = facts.accepted;
     match verdict {
@@ -158,6 +147,22 @@ async fn serve(
             registry.sink.attempt(facts.attempt(observer, ending, None));
             linger(&shared, &mut client, &mut server, &mut watch).await;
             drop(login);
+        }
+    }
+}
+
+/// The verdict, or what cut the wait for it short.
+async fn in_time(shared: &Shared, client: &mut Stream, facts: &mut Facts, watch: &mut Watch<'_>) -> Verdict {
+    tokio::select! {
+        biased;
+        verdict = until_verdict(shared, client, facts, watch) => verdict,
+        () = sleep(shared.limits.login_deadline) => {
+            watch.note_close(Side::Client, Close::Deadline);
+            Verdict::Ending(Ending::Deadline)
+        }
+        () = stopped(shared) => {
+            watch.note_close(Side::Client, Close::Shutdown);
+            Verdict::Ending(Ending::Shutdown)
         }
     }
 }
@@ -236,12 +241,13 @@ async fn greet(
             Some(first) => return Ok(first),
             None => {}
         }
-        more(client, watch).await?;
+        more(client, watch, facts.ssl_answered_by_us).await?;
     }
 }
 
-/// Reads once more; an end of stream or a broken connection is the attempt's ending.
-async fn more(client: &mut Stream, watch: &mut Watch<'_>) -> Result<(), Ending> {
+/// Reads once more; an end of stream or a broken connection is the attempt's ending. `asked` if the
+/// client has already asked for encryption.
+async fn more(client: &mut Stream, watch: &mut Watch<'_>, asked: bool) -> Result<(), Ending> {
     let count = match client.readable().await {
         Ok(()) => watch.read_first(client).await,
         Err(error) => Err(error),
@@ -251,10 +257,9 @@ async fn more(client: &mut Stream, watch: &mut Watch<'_>) -> Result<(), Ending> 
         Ok(0) => Close::Eof,
         Err(_) => Close::Reset,
     };
-    let partial = !watch.first_bytes().is_empty();
+    let spoke = asked || !watch.first_bytes().is_empty();
     watch.look_at_first_bytes();
     watch.note_close(Side::Client, how);
-    let spoke = partial || watch.observer.attention() != Attention::Watching || watch.down.bytes > 0;
     Err(if spoke { Ending::Closed } else { Ending::Silent })
 }
 
@@ -392,7 +397,10 @@ struct Tail {
 }
 
 impl Guard for Tail {
-    fn ended(self: Box<Self>, totals: Totals) {
+    fn ended(mut self: Box<Self>, totals: Totals) {
+        // Before the report, so that whoever reads it finds the key gone. The permit goes last: when
+        // the count of connections is zero, everything has been reported.
+        self.forget_key();
         let closed = Closed {
             id: self.id,
             client_bytes: self.bytes.0 + totals.client_bytes,
@@ -404,11 +412,17 @@ impl Guard for Tail {
     }
 }
 
-impl Drop for Tail {
-    fn drop(&mut self) {
-        if let Some(key) = self.key {
+impl Tail {
+    fn forget_key(&mut self) {
+        if let Some(key) = self.key.take() {
             self.registry.keys.forget(key);
         }
+    }
+}
+
+impl Drop for Tail {
+    fn drop(&mut self) {
+        self.forget_key();
     }
 }
 

@@ -42,6 +42,9 @@ pub fn render(report: &Report, style: Style) -> String {
     if let Some(finding) = &report.diagnosis.finding {
         page.finding(finding, said(report).as_deref());
     }
+    for note in &report.diagnosis.notes {
+        page.bullet(note);
+    }
     for warning in &report.diagnosis.warnings {
         page.item("note", &warning.summary, None);
     }
@@ -56,6 +59,9 @@ pub fn render(report: &Report, style: Style) -> String {
         }
     }
     page.differences(report);
+    if report.diagnosis.outcome == Outcome::Failed && !report.related.is_empty() {
+        page.item("follows", &report.related.join(", "), None);
+    }
     page.text
 }
 
@@ -81,6 +87,10 @@ impl Page {
 
     /// A line whose right part ends at the last column. `shown` is its length without colours.
     fn line(&mut self, left: &str, shown: usize, right: &str) {
+        if right.is_empty() {
+            let _ = writeln!(self.text, "{left}");
+            return;
+        }
         let gap = self.style.width.saturating_sub(shown + right.chars().count()).max(2);
         let right = self.paint(Ink::Dim, right);
         let _ = writeln!(self.text, "{left}{}{right}", " ".repeat(gap));

@@ -76,7 +76,7 @@ pub fn handshake(report: &Report) -> String {
         "confidence": finding.map(|finding| finding.confidence.word()),
         "alternatives": alternatives,
         "summary": finding.map(|finding| finding.summary.as_str()),
-        "evidence": finding.map(|finding| finding.evidence.clone()).unwrap_or_default(),
+        "evidence": finding.map_or(&report.diagnosis.notes, |finding| &finding.evidence),
         "fix": finding.map(|finding| finding.fix.clone()).unwrap_or_default(),
         "ask": finding.map(|finding| finding.ask.clone()).unwrap_or_default(),
         "related": report.related,

@@ -219,9 +219,13 @@ impl World {
             let mut lines = std::io::BufRead::lines(stderr).map_while(Result::ok);
             if lines.any(|line| line.contains("process up")) {
                 // Somebody has to read on, or the pipe fills and it stops.
-                std::thread::spawn(move || lines.for_each(drop));
+                std::thread::spawn(move || {
+                    lines.for_each(drop);
+                    child.wait()
+                });
                 return port;
             }
+            child.wait().expect("pgbouncer ended");
         }
         panic!("pgbouncer does not start");
     }

@@ -6,15 +6,14 @@ use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{LazyLock, Mutex};
 
-static KEEPER: LazyLock<Mutex<ChildStdin>> = LazyLock::new(|| {
+static KEEPER: LazyLock<Mutex<Child>> = LazyLock::new(|| {
     let mut command = Command::new("sh");
     command.args(["-c", SCRIPT]).process_group(0);
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-    let mut child = command.spawn().expect("sh starts");
-    Mutex::new(child.stdin.take().expect("its input is a pipe"))
+    Mutex::new(command.spawn().expect("sh starts"))
 });
 
 const SCRIPT: &str = r#"
@@ -42,7 +41,7 @@ done
 fn tell(line: &str) {
     let mut keeper = KEEPER.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     // A keeper that was itself killed must not fail a test that otherwise passes.
-    let _ = writeln!(keeper, "{line}");
+    let _ = keeper.stdin.as_mut().map(|stdin| writeln!(stdin, "{line}"));
 }
 
 /// Notes a process that must not outlive the tests.

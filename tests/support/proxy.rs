@@ -42,13 +42,25 @@ impl Proxy {
 
     /// As [`Proxy::start`] with another `--listen`.
     pub fn start_listening(listen: &str, upstream: &str, args: &[String]) -> Self {
+        let mut all = vec!["--format".to_owned(), "json".to_owned()];
+        all.extend(args.iter().cloned());
+        Self::launch(listen, upstream, &all, "warn")
+    }
+
+    /// Without `--format`, which is among the arguments, and with a log of this level.
+    pub fn start_logging(upstream: &str, args: &[String], level: &str) -> Self {
+        Self::launch("127.0.0.1:0", upstream, args, level)
+    }
+
+    fn launch(listen: &str, upstream: &str, args: &[String], level: &str) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pgwhy"));
-        command.args(["proxy", "--format", "json", "--listen", listen, "--upstream", upstream]).args(args);
+        command.args(["proxy", "--listen", listen, "--upstream", upstream]).args(args);
         // Neither DATABASE_URL nor a PG* variable of whoever runs the tests may reach it, nor a ~/.pgpass.
         command
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("HOME", "/nonexistent");
+            .env("HOME", "/nonexistent")
+            .env("PGWHY_LOG", level);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("pgwhy can be run");
         keeper::watch(child.id());
@@ -72,10 +84,16 @@ impl Proxy {
         let mut proxy = Self { addr: SocketAddr::from(([127, 0, 0, 1], 0)), child, seen, ended: false };
         let first = proxy.wait(DEADLINE, |inner| inner.lines.first().cloned());
         let Some(first) = first else { panic!("pgwhy printed no line; its log:\n{}", proxy.stderr()) };
-        let listening: Value =
-            serde_json::from_str(&first).unwrap_or_else(|error| panic!("{error}: {first}"));
-        assert_eq!(listening["event"], "listening", "the first line: {first}");
-        proxy.addr = listening["addr"].as_str().unwrap_or_default().parse().unwrap_or(proxy.addr);
+        let addr = match serde_json::from_str::<Value>(&first) {
+            Ok(listening) => listening["addr"].as_str().unwrap_or_default().to_owned(),
+            // `--format human`: "listening on ADDR, in front of …"
+            Err(_) => {
+                first.trim_start_matches("listening on ").split(',').next().unwrap_or_default().to_owned()
+            }
+        };
+        assert!(first.contains("listening"), "the first line: {first}");
+        // A Unix socket's path is no such address: then there is none to use.
+        proxy.addr = addr.parse().unwrap_or(proxy.addr);
         proxy
     }
 
@@ -88,6 +106,11 @@ impl Proxy {
     pub fn wait_handshakes(&self, count: usize, deadline: Duration) -> Vec<Value> {
         let _ = self.wait(deadline, |inner| (handshakes(&inner.lines).len() >= count).then_some(()));
         self.handshakes()
+    }
+
+    /// Waits until its standard output is as it should be.
+    pub fn wait_lines(&self, ready: impl Fn(&[String]) -> bool) -> bool {
+        self.wait(DEADLINE, |inner| ready(&inner.lines).then_some(())).is_some()
     }
 
     /// All lines of its standard output so far.

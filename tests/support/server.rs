@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, LazyLock, Mutex};
 use std::time::Instant;
 
@@ -52,7 +53,7 @@ pub struct Server {
     /// Which one it is.
     pub version: Version,
     dir: Scratch,
-    child: Mutex<Child>,
+    child: Mutex<Option<Child>>,
     pid: u32,
     log: Arc<Log>,
     german: bool,
@@ -110,26 +111,22 @@ impl Server {
         conf.push_str(&plan.conf);
         append(&dir.path().join("data/postgresql.conf"), &conf);
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o777)).expect("chmod");
-        let mut child = Command::new("true").spawn().expect("true");
-        child.wait().expect("true ends");
         let mut server = Self {
             port: 0,
             version,
             dir,
             pid: 0,
-            child: Mutex::new(child),
+            child: Mutex::default(),
             log: Arc::default(),
             german: plan.german,
         };
         // Another process may take the port between our looking and the server's binding.
         for _ in 0..5 {
             server.spawn(free_port());
-            if server.wait_log(|line| {
-                READY.iter().any(|text| line.contains(text)) || line.contains("database system is shut down")
-            }) {
-                if server.log_has(&READY) {
-                    return server;
-                }
+            let ready = |line: &str| READY.iter().any(|text| line.contains(text));
+            let told = server.wait_log(|line| ready(line) || line.contains("database system is shut down"));
+            if told && server.log_has(&READY) {
+                return server;
             }
             server.wait_exit();
         }
@@ -158,7 +155,7 @@ impl Server {
             log.lines.lock().unwrap().push("(the database system is shut down: end of its log)".to_owned());
             log.changed.notify_all();
         });
-        self.child = Mutex::new(child);
+        self.child = Mutex::new(Some(child));
     }
 
     /// Where it listens for IPv4.
@@ -189,8 +186,11 @@ impl Server {
     }
 
     fn wait_exit(&self) {
-        self.child.lock().unwrap_or_else(std::sync::PoisonError::into_inner).wait().expect("postgres ends");
-        keeper::forget(self.pid);
+        let child = self.child.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        if let Some(mut child) = child {
+            child.wait().expect("postgres ends");
+            keeper::forget(self.pid);
+        }
     }
 
     /// Runs SQL as superuser over the Unix socket and returns what psql prints.
@@ -200,7 +200,9 @@ impl Server {
 
     /// As [`Server::sql`], in another database.
     pub fn sql_in(&self, database: &str, sql: &str) -> String {
-        let file = self.dir.write("setup.sql", sql);
+        // Tests share a server: each statement file has a name of its own.
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let file = self.dir.write(&format!("{}.sql", NUMBER.fetch_add(1, Ordering::Relaxed)), sql);
         let output =
             self.psql(database).args(["-v", "ON_ERROR_STOP=1", "-f"]).arg(file).output().expect("psql runs");
         let error = String::from_utf8_lossy(&output.stderr);

@@ -521,13 +521,13 @@ fn cloud_tokens() -> Vec<Row> {
         token(
             "an Entra token that expired",
             Who::Psycopg,
-            &jwt(r#"{"aud":"https://ossrdbms-aad.database.windows.net","exp":1600000000,"upn":"app_clear"}"#),
+            &jwt(r#"{"aud":"https://ossrdbms-aad.database.windows.net","iss":"https://sts.windows.net/t/","exp":1600000000,"upn":"app_clear"}"#),
         )
         .expect(invalid("expired")),
         token(
             "an Entra token for another resource",
             Who::Asyncpg,
-            &jwt(&format!(r#"{{"aud":"https://management.azure.com","exp":{expiry},"upn":"app_clear"}}"#)),
+            &jwt(&format!(r#"{{"aud":"https://management.azure.com/","iss":"https://sts.windows.net/t/","exp":{expiry},"upn":"app_clear","oid":"o-1"}}"#)),
         )
         .expect(invalid("wrong_audience")),
         token("an AWS token that expired", Who::Psycopg, &rds_token("app_clear", old))
@@ -563,9 +563,9 @@ fn cloud_tokens() -> Vec<Row> {
 }
 
 fn external() -> Vec<Row> {
-    // LDAP, PAM and RADIUS share routine and SQLSTATE: only the text's words say which.
+    // A refused password of the server's own is 28P01, so 28000 is another's; only the text says whose.
     let refused =
-        |variant| failed("password", "external_auth_failed").variant(variant).unproven().sqlstate("28000");
+        |variant| failed("password", "external_auth_failed").variant(variant).provable().sqlstate("28000");
     vec![
         row("LDAP behind the server refuses").only(Version::V15).database("d_ldap").expect(refused("ldap|-")),
         row("RADIUS behind the server does not answer").database("d_radius").expect(refused("radius|-")),
