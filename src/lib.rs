@@ -9,6 +9,7 @@ pub mod diagnose;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod handshake;
+pub mod hba;
 pub mod net;
 pub mod password;
 pub mod report;

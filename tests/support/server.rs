@@ -236,6 +236,11 @@ impl Server {
         self.log.lines.lock().unwrap().join("\n")
     }
 
+    /// The lines that it logged, from this one (counted from 0) on.
+    pub fn log_lines(&self, from: usize) -> Vec<String> {
+        self.log.lines.lock().unwrap().get(from..).unwrap_or_default().to_vec()
+    }
+
     fn log_has(&self, texts: &[&str]) -> bool {
         self.log.lines.lock().unwrap().iter().any(|line| texts.iter().any(|text| line.contains(text)))
     }
