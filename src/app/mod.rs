@@ -8,6 +8,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::diagnose::Cause;
 
+pub mod admin;
 pub mod cli;
 pub mod config;
 mod demo;

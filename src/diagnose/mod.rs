@@ -5,6 +5,7 @@
 //! wire, SQLSTATE and routine decide; the text of an error is used only where a product has no other
 //! mark, because servers speak many languages.
 
+pub mod admin;
 mod causes;
 pub mod context;
 mod departure;
