@@ -284,13 +284,12 @@ async fn answer(
     left: Duration,
 ) -> Result<AdminFacts, AdminProblem> {
     if let Some(open) = link.take().filter(|open| !open.is_closed()) {
-        match catalog::gather(&open, &question.user, &question.database, now_ms(), left).await {
-            // The server may have ended the connection while nobody needed it.
-            Err(AdminProblem::Broken(_)) => {}
-            answer => {
-                *link = Some(open);
-                return answer;
-            }
+        let answer = catalog::gather(&open, &question.user, &question.database, now_ms(), left).await;
+        // The server may have ended the connection while nobody needed it, with or without a word
+        // (57P01): whatever went wrong on an old connection is worth one try on a new one.
+        if answer.is_ok() {
+            *link = Some(open);
+            return answer;
         }
     }
     let open = Link::open(target).await?;
