@@ -18,6 +18,7 @@ for target in $targets; do
     case $target in
         sasl) words=sasl ;;
         conninfo | env_file | tokens) words=text ;;
+        hba*) words=hba ;;
         *) words=protocol ;;
     esac
     case $target in

@@ -16,16 +16,18 @@ use crate::wire::sasl::{ClientFinal, ClientFirst, OauthInitial, ServerFinal, Ser
 use crate::wire::tls::{Records, Seen};
 
 mod generate;
+mod hba;
 mod play;
 
 pub use generate::Bytes;
+pub use hba::{hba, ident as hba_ident, regex as hba_regex};
 pub use play::{Cutting, Event, check, events, play, seed};
 
 /// A target: its name in `fuzz/fuzz_targets`, and what it does with an input.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target that needs nothing but this crate.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 15] = [
     ("frontend", frontend),
     ("backend", backend),
     ("values", values),
@@ -38,6 +40,9 @@ pub const TARGETS: [Target; 12] = [
     ("tokens", tokens),
     ("conninfo", conninfo),
     ("env_file", env_file),
+    ("hba", hba::hba),
+    ("hba_ident", hba::ident),
+    ("hba_regex", hba::regex),
 ];
 
 /// The client's messages: what decodes, encodes to something that decodes to the same.

@@ -23,7 +23,6 @@ use std::path::{Path, PathBuf};
 mod address;
 mod are;
 mod decide;
-pub mod fuzz;
 mod ident;
 mod lint;
 mod method;

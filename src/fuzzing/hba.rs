@@ -1,18 +1,13 @@
-//! What must hold for every input: called by the fuzz targets and, with drawn inputs, by the tests.
+//! pg_hba.conf and pg_ident.conf.
 
 use std::path::Path;
 
-use super::{
-    Are, ClientName, Connection, FileError, Files, HbaFile, Interface, Kind, Replication, Server, World, decide,
-    lint, parse, parse_ident,
+use crate::hba::{
+    Are, ClientName, Connection, FileError, Files, HbaFile, Interface, Kind, Replication, Server, Severity,
+    World, decide, lint, parse, parse_ident,
 };
 
 /// Parses, decides and lints; the first byte picks the version.
-///
-/// # Panics
-///
-/// If a promise of this room is broken.
-#[allow(clippy::panic, reason = "a broken promise is what a fuzzer looks for")]
 pub fn hba(data: &[u8]) {
     let (version, bytes) = data.split_first().map_or((18, data), |(first, rest)| (12 + u32::from(first % 8), rest));
     let server = Server::of_version(version);
@@ -43,16 +38,12 @@ pub fn hba(data: &[u8]) {
 }
 
 fn promises(file: &HbaFile) {
-    let refused = file.problems.iter().any(|problem| problem.severity == super::Severity::Error);
+    let refused = file.problems.iter().any(|problem| problem.severity == Severity::Error);
     assert_eq!(file.would_load, !refused, "a file loads if nothing in it is refused");
     assert!(!file.would_load || !file.rules.is_empty(), "an empty file does not load");
 }
 
 /// Parses a user name map and asks it; the first byte picks the version.
-///
-/// # Panics
-///
-/// If a promise of this room is broken.
 pub fn ident(data: &[u8]) {
     let (version, bytes) = data.split_first().map_or((18, data), |(first, rest)| (12 + u32::from(first % 8), rest));
     let server = Server::of_version(version);
