@@ -14,8 +14,10 @@ pub mod config;
 mod demo;
 mod desk;
 pub mod follow;
+mod judging;
 mod output;
 mod proxy;
+mod sources;
 
 use cli::{Cli, Command};
 

@@ -9,7 +9,8 @@ use crate::hba::{
 
 /// Parses, decides and lints; the first byte picks the version.
 pub fn hba(data: &[u8]) {
-    let (version, bytes) = data.split_first().map_or((18, data), |(first, rest)| (12 + u32::from(first % 8), rest));
+    let (version, bytes) =
+        data.split_first().map_or((18, data), |(first, rest)| (12 + u32::from(first % 8), rest));
     let server = Server::of_version(version);
     let file = with(bytes, |files| parse(Path::new("pg_hba.conf"), files, &server));
     let again = with(bytes, |files| parse(Path::new("pg_hba.conf"), files, &server));
@@ -45,7 +46,8 @@ fn promises(file: &HbaFile) {
 
 /// Parses a user name map and asks it; the first byte picks the version.
 pub fn ident(data: &[u8]) {
-    let (version, bytes) = data.split_first().map_or((18, data), |(first, rest)| (12 + u32::from(first % 8), rest));
+    let (version, bytes) =
+        data.split_first().map_or((18, data), |(first, rest)| (12 + u32::from(first % 8), rest));
     let server = Server::of_version(version);
     let file = with(bytes, |files| parse_ident(Path::new("pg_ident.conf"), files, &server));
     for (pg_user, system_user) in [("joe", "joe"), ("all", "joe@example.org"), ("", "")] {
