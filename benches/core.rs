@@ -2,12 +2,7 @@
 //!
 //! `cargo bench --bench core`. The conversations are real ones, from `tests/corpus`.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "tests may, and so may what they share"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark fails by panicking")]
 
 #[allow(dead_code)]
 #[path = "../tests/replay/corpus.rs"]

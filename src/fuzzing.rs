@@ -46,7 +46,9 @@ pub fn frontend(data: &[u8]) {
         let mut out = Vec::new();
         packet.encode(&mut out);
         assert_eq!(Untagged::decode(out.get(4..).unwrap_or_default()).as_ref(), Ok(&packet));
-        assert_eq!(out.len(), data.len() + 4, "an untagged packet has one encoding");
+        // Of versions other than 3 only the version is read.
+        let is_foreign = matches!(&packet, Untagged::Startup(startup) if startup.version >> 16 != 3);
+        assert!(is_foreign || out.len() == data.len() + 4, "an untagged packet has one encoding");
     }
     if let Ok(initial) = SaslInitialResponse::decode(data) {
         let mut out = Vec::new();

@@ -4,12 +4,7 @@
 //! `UPDATE_VERDICTS=1 cargo test --test replay` writes the verdicts anew;
 //! `FUZZ_SEEDS=fuzz/corpus cargo test --test replay seeds` writes the fuzzers' first inputs.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "tests may, and so may what they share"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 #[path = "replay/corpus.rs"]
 mod corpus;

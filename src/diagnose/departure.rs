@@ -6,11 +6,10 @@ use crate::handshake::driver::{Driver, WithoutPassword, recognise};
 use crate::handshake::ladder::ending;
 use crate::handshake::{Close, Record, Side, Step};
 
-use super::context::Context;
 use super::{Cause, Finding, Leg};
 
 /// Names what a departure or a silence means; total, so that every record has a diagnosis.
-pub(super) fn left(record: &Record, context: &Context<'_>) -> Finding {
+pub(super) fn left(record: &Record) -> Finding {
     let step = record.step.unwrap_or(Step::Startup);
     match record.first_close() {
         Some((_, Close::Deadline, at)) => silence(record, step, at),
@@ -18,9 +17,15 @@ pub(super) fn left(record: &Record, context: &Context<'_>) -> Finding {
         Some((_, Close::Shutdown, _)) => {
             Finding::proven(step, Cause::ProxyLimit, "pgwhy was told to stop while this login was under way")
         }
-        Some((Side::Client, _, at)) => client_left(record, step, at, context),
+        Some((Side::Client, _, at)) => client_left(record, step, at),
         None => Finding::possible(step, Cause::ClientLeft, "the watch ended before the handshake did"),
     }
+}
+
+/// The client sent Terminate in the middle of the handshake: it left, and said so.
+pub(super) fn terminated(record: &Record) -> Finding {
+    let step = record.step.unwrap_or(Step::SaslMechanism);
+    client_left(record, step, record.ended).and("it sent Terminate first")
 }
 
 fn silence(record: &Record, step: Step, at: Duration) -> Finding {
@@ -93,8 +98,7 @@ fn is_round(time: Duration) -> bool {
     ms >= 900 && (ms % 1000 < 250 || ms % 1000 > 950)
 }
 
-fn client_left(record: &Record, step: Step, at: Duration, context: &Context<'_>) -> Finding {
-    let _ = context;
+fn client_left(record: &Record, step: Step, at: Duration) -> Finding {
     let since = record.server_last.unwrap_or_default();
     let waited = at.saturating_sub(since);
     let evidence =

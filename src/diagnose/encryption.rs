@@ -75,6 +75,7 @@ fn declined(finding: Finding, context: &Context<'_>) -> Finding {
     }
     finding
         .on(Leg::Proxy)
+        .summary("the client insists on TLS, and pgwhy declined it (--client-tls disable)")
         .and("pgwhy answered N itself: --client-tls disable")
         .fix("use --client-tls passthrough (or auto), so that the server's own answer reaches the client")
 }
@@ -91,12 +92,52 @@ pub(super) fn is_opaque(record: &Record) -> bool {
     record.gss_encrypted || record.tls.as_ref().is_some_and(both)
 }
 
+/// What can be said of a connection that was encrypted from end to end.
+pub(super) fn outside(record: &Record, context: &Context<'_>) -> Vec<String> {
+    let mut notes = Vec::new();
+    if let Some((hello, _)) = record.tls.as_ref().and_then(|tls| tls.server_hello.as_ref()) {
+        notes.push(format!(
+            "{} from end to end: a login inside it can't be seen",
+            version_name(hello.version)
+        ));
+    }
+    if let Some(opaque) = context.opaque {
+        let (client, server) = (opaque.client_bytes, opaque.server_bytes);
+        notes.push(match opaque.closed {
+            Some((side, _, at)) => {
+                let who = if side == Side::Client { "client" } else { "server" };
+                let ms = at.as_secs_f64() * 1e3;
+                format!("the {who} closed after {ms:.0} ms, {client} bytes of the client and {server} of the server: a login that fails looks like this, and so does a short session")
+            }
+            None => format!("still open after {client} bytes of the client and {server} of the server, as after a login"),
+        });
+    }
+    notes.push(
+        "to see inside: sslmode=disable in the client's connection string, or --client-tls disable".into(),
+    );
+    notes
+}
+
 /// What the outside of a TLS handshake shows of its failure.
 pub(super) fn tls(record: &Record, context: &Context<'_>) -> Option<Finding> {
     let tls = record.tls.as_ref()?;
+    if context.tls_refused_by_us {
+        let evidence = "the client began with TLS at once, and pgwhy runs with --client-tls disable";
+        return Some(
+            Finding::proven(Step::TlsHandshake, Cause::DirectTlsUnsupported, evidence)
+                .on(Leg::Proxy)
+                .fix("use --client-tls passthrough (or auto), or remove sslnegotiation=direct"),
+        );
+    }
     if let Some((Side::Server, count)) = record.injected {
         let evidence = format!("{count} bytes came in clear behind the server's answer to the SSLRequest");
         return Some(Finding::proven(Step::SslRequest, Cause::PlaintextInjected, evidence).on(Leg::Server));
+    }
+    let server_left = matches!(record.first_close(), Some((Side::Server, Close::Eof | Close::Reset, _)));
+    if tls.direct && record.server_bytes == 0 && server_left {
+        // The client's alert, if there is one, is its complaint about that.
+        let evidence = "the client's first byte is 0x16 (TLS without SSLRequest), and the server closed";
+        return Some(Finding::proven(Step::TlsHandshake, Cause::DirectTlsUnsupported, evidence));
     }
     if let Some((side, alert, _)) =
         tls.alerts.iter().find(|(_, alert, _)| alert.level == 2 || alert.description != 0)
@@ -110,10 +151,6 @@ pub(super) fn tls(record: &Record, context: &Context<'_>) -> Option<Finding> {
     let who = if side == Side::Client { "client" } else { "server" };
     if how == Close::Deadline {
         return Some(silence(Step::TlsHandshake, "ClientHello", at.as_secs_f64()).or(&[Cause::TlsCut]));
-    }
-    if tls.direct && record.server_bytes == 0 && side == Side::Server {
-        let evidence = "the client's first byte is 0x16 (TLS without SSLRequest), and the server closed";
-        return Some(Finding::proven(Step::TlsHandshake, Cause::DirectTlsUnsupported, evidence));
     }
     tls.client_hello.as_ref()?;
     let after_certificate =

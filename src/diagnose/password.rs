@@ -1,11 +1,13 @@
 //! The client answered and the server refused: passwords, tokens, SASL messages.
 
+use crate::handshake::driver::recognise;
 use crate::handshake::ladder::text;
 use crate::handshake::record::ErrorSeen;
-use crate::handshake::{Record, Step};
+use crate::handshake::{Record, Side, Step};
 use crate::password::{Fit, Judgement, Variant, token as cloud_token};
 
 use super::context::Context;
+use super::departure;
 use super::postgres::contains;
 use super::refusal::{other, said};
 use super::{Cause, Confidence, Finding, Leg};
@@ -18,6 +20,12 @@ const LOOK_ALIKES: [Cause; 4] =
 pub(super) fn refusal(record: &Record, error: &ErrorSeen, context: &Context<'_>) -> Finding {
     let step = record.step.unwrap_or(Step::Password);
     let code = error.sqlstate();
+    if !error.is_from_postgres()
+        && let Some(finding) = judged(record, error, context)
+    {
+        // A pooler's refusal has its own SQLSTATE; what the client sent decides all the same.
+        return finding;
+    }
     if step == Step::ScramClientFinal && code != "28P01" {
         return sasl(record, error, context);
     }
@@ -39,7 +47,7 @@ pub(super) fn tells(judgement: &Judgement) -> bool {
     match judgement.fit {
         Fit::Empty | Fit::Expected => true,
         Fit::Variant(variant, _) => judgement.against_expected || is_literal(variant),
-        Fit::Nothing => judgement.against_expected && judgement.untested == 0,
+        Fit::Nothing => judgement.against_expected,
         Fit::NotTested(_) => false,
     }
 }
@@ -47,6 +55,12 @@ pub(super) fn tells(judgement: &Judgement) -> bool {
 /// A password that nobody chooses: it came out of a program that had none.
 fn is_literal(variant: Variant) -> bool {
     matches!(variant.id(), "literal_undefined" | "literal_null" | "variable_unexpanded")
+}
+
+/// Whether a variant is the password changed, or something else in its place.
+fn is_mutation(variant: Variant) -> bool {
+    !is_literal(variant)
+        && !matches!(variant.id(), "user_name" | "other_variable" | "previous_password" | "hashed_value")
 }
 
 /// What testing candidates against the client's answer showed.
@@ -60,19 +74,19 @@ fn judged(record: &Record, error: &ErrorSeen, context: &Context<'_>) -> Option<F
             let finding = Finding::proven(step, Cause::PasswordDiffersOnServer, &judgement.explanation);
             finding
                 .summary(format!("the client sent exactly the password of {source}; the server has another one, or none, for this role"))
-                .or(&LOOK_ALIKES)
                 .ask(&["--admin", "--server-log"])
         }
         Fit::Variant(variant, detail) => {
             let confidence = if judgement.against_expected { Confidence::Proven } else { Confidence::Likely };
             let finding = Finding::new(step, Cause::PasswordMismatch, confidence, &judgement.explanation);
             let finding = finding.variant(variant.id());
-            let finding = match judgement.against_expected {
-                true => {
-                    finding.summary(format!("the client sent the password of {source}, changed: {detail}"))
+            let finding = finding.summary(match judgement.against_expected {
+                true if is_mutation(*variant) => {
+                    format!("the client sent the password of {source}: {detail}")
                 }
-                false => finding.summary(format!("the client sent {detail} as its password")),
-            };
+                true => format!("instead of the password of {source} the client sent {detail}"),
+                false => format!("the client sent {detail} as its password"),
+            });
             match super::fixes::of_password(variant.id()) {
                 Some(fix) => finding.fix(fix),
                 None => finding,
@@ -97,7 +111,7 @@ fn rejected(step: Step, error: &ErrorSeen, context: &Context<'_>) -> Finding {
         .or(&[Cause::PasswordMismatch, Cause::PasswordDiffersOnServer])
         .or(&LOOK_ALIKES);
     match context.expected {
-        Some(expected) if context.judgement.is_none() => {
+        Some(expected) if !expected.for_this_user => {
             let owner = expected.user.unwrap_or_default();
             finding
                 .and(format!("the password of {} is for user {owner}, so it was not tested", expected.source))
@@ -143,6 +157,20 @@ pub(super) fn token(record: &Record, context: &Context<'_>) -> Option<Finding> {
     Some(finding.variant(verdict.variant).and(said(error)))
 }
 
+/// The server accepted a proof made from the expected password and could not show that it knows that
+/// password too.
+pub(super) fn impostor(record: &Record, context: &Context<'_>) -> Option<Finding> {
+    if context.server_signature_fits? {
+        return None;
+    }
+    let source = context.expected.map_or("the connection string", |expected| expected.source);
+    let evidence = format!(
+        "the client's proof fits the password of {source}, the server accepted it, and the server's signature does not fit"
+    );
+    let left = record.session.ready.is_some().then(|| "a client that checks it leaves now".to_owned());
+    Some(Finding::proven(Step::ScramServerFinal, Cause::ServerSignatureInvalid, evidence).and_maybe(left))
+}
+
 /// The server refused a SASL message, not a password.
 pub(super) fn sasl(record: &Record, error: &ErrorSeen, context: &Context<'_>) -> Finding {
     let step = record.step.unwrap_or(Step::SaslMechanism);
@@ -160,12 +188,16 @@ pub(super) fn sasl(record: &Record, error: &ErrorSeen, context: &Context<'_>) ->
             let finding = Finding::proven(step, Cause::ChannelBindingMismatch, evidence).and(said(error));
             finding.variant("terminated_in_between")
         }
+        ("08P01", _) if matches!(record.stray, Some((TERMINATE, _))) => departure::terminated(record),
         ("08P01" | "0A000", _) => malformed(record, step, error),
         ("28P01", _) => judged(record, error, context).unwrap_or_else(|| rejected(step, error, context)),
         ("28000", _) if step == Step::ScramClientFinal => rejected(step, error, context),
         _ => other(step, error),
     }
 }
+
+/// The tag of Terminate: a client that leaves says so, and the server complains that it is no answer.
+const TERMINATE: u8 = b'X';
 
 fn malformed(record: &Record, step: Step, error: &ErrorSeen) -> Finding {
     let scram = record.scram.as_ref();
@@ -200,6 +232,18 @@ pub(super) fn oauth(record: &Record, error: &ErrorSeen) -> Finding {
 /// GSSAPI or SSPI was refused.
 pub(super) fn gss(record: &Record, error: &ErrorSeen) -> Finding {
     let (client, server) = record.gss_tokens;
+    if client == 0 && matches!(record.first_close(), Some((Side::Client, ..))) {
+        let evidence = "the client closed on the request for GSSAPI without sending a token";
+        let finding = Finding::likely(Step::Gss, Cause::GssFailed, evidence).on(Leg::Client);
+        let finding = finding.or(&[Cause::ClientLeft]).and(said(error));
+        return match recognise(record) {
+            // libpq knows GSSAPI in most builds; then it was the ticket that was missing.
+            Some(driver) if driver.name == "libpq" => {
+                finding.and("libpq leaves like this when it has no ticket")
+            }
+            _ => finding.variant("unsupported_by_client"),
+        };
+    }
     Finding::proven(Step::Gss, Cause::GssFailed, said(error))
         .variant("rejected")
         .and(format!("after {client} tokens of the client and {server} of the server"))

@@ -34,8 +34,8 @@ pub(super) fn hba_refusal(error: &ErrorSeen) -> Option<HbaRefusal> {
         return Some(HbaRefusal::CertificateWanted);
     }
     match line(error)? {
-        430..=510 => Some(HbaRefusal::Reject),
-        511..=600 => Some(HbaRefusal::NoEntry),
+        455..=505 => Some(HbaRefusal::Reject),
+        515..=575 => Some(HbaRefusal::NoEntry),
         _ => None,
     }
 }

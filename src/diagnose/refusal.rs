@@ -11,6 +11,9 @@ use super::{Cause, Finding};
 /// The server refused before it asked for anything: no password was looked at.
 pub(super) fn before_request(record: &Record, error: &ErrorSeen, context: &Context<'_>) -> Finding {
     let code = error.sqlstate();
+    if record.startup.as_ref().is_some_and(|startup| startup.version >> 16 != 3) {
+        return version_refused(record, error);
+    }
     match (code, error.routine()) {
         ("57P03", _) => not_accepting(error),
         ("53300", _) => too_many(record, error),
@@ -85,7 +88,7 @@ fn is_replication(record: &Record) -> bool {
 
 fn version_refused(record: &Record, error: &ErrorSeen) -> Finding {
     let word = record.startup.as_ref().map_or(0, |startup| startup.version);
-    let finding = Finding::proven(Step::Startup, Cause::ProtocolVersionUnsupported, said(error));
+    let finding = Finding::proven(Step::AuthRequest, Cause::ProtocolVersionUnsupported, said(error));
     let finding = finding.and(format!("the startup packet asks for protocol {}", version(word)));
     match word >> 16 {
         0 => finding,

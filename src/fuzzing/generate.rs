@@ -91,6 +91,8 @@ impl<'a> Bytes<'a> {
         let version = self.pick(&[0x3_0000, 0x3_0000, 0x3_0002, 0x3_270f, 0x2_0000]).unwrap_or(0x3_0000);
         let count = self.byte() % 6;
         let parameters = (0..count).map(|_| (self.name(PARAMETERS), self.text(VALUES))).collect();
+        // Of versions other than 3 nothing but the version is read, so nothing else is made.
+        let parameters = if version >> 16 == 3 { parameters } else { Vec::new() };
         Startup { version, parameters }
     }
 

@@ -73,19 +73,22 @@ pub fn recognise(record: &Record) -> Option<Driver> {
     if names.last() == Some(&b"client_encoding".as_slice()) && encoding == b"'utf-8'" {
         return Some(OLD_NODE_POSTGRES);
     }
-    by_scram(record, &names).or_else(|| by_circumstance(record, &names))
+    by_scram(record, &names, encoding).or_else(|| by_circumstance(record, &names))
 }
 
-/// client-first-message: its user name and nonce, with the order of the startup parameters.
-fn by_scram(record: &Record, names: &[&[u8]]) -> Option<Driver> {
+/// client-first-message: its user name and nonce. Other drivers fill them in alike (everything on
+/// ongres' SCRAM library sends `*`), so the startup packet must fit too.
+fn by_scram(record: &Record, names: &[&[u8]], encoding: &[u8]) -> Option<Driver> {
     let first = record.scram.as_ref()?.client_first.as_ref()?;
     let user = record.user().unwrap_or_default();
-    match (first.user.as_slice(), first.nonce.len()) {
-        (b"*", 24) if names.last() == Some(&b"client_encoding".as_slice()) => Some(NODE_POSTGRES),
-        // pgx looks the same when its random order happens to be libpq's; it names no encoding.
-        (b"", 24) if names.starts_with(&[b"user", b"database"]) || names == [b"user"] => Some(LIBPQ),
-        (name, 64) if name == user && first.nonce.iter().all(u8::is_ascii_hexdigit) => Some(PG8000),
-        (name, 32) if name == user => Some(ASYNCPG),
+    let base64 = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    let is_base64 = first.nonce.iter().all(base64);
+    match (first.user.as_slice(), first.nonce.len(), names) {
+        (b"*", 24, [b"user", b"database", .., b"client_encoding"]) if is_base64 && encoding == b"UTF8" => {
+            Some(NODE_POSTGRES)
+        }
+        (b"", 24, [b"user", b"database", ..] | [b"user"]) if is_base64 => Some(LIBPQ),
+        (name, 64, _) if name == user && first.nonce.iter().all(u8::is_ascii_hexdigit) => Some(PG8000),
         _ => None,
     }
 }

@@ -524,6 +524,15 @@ impl Observer {
 
     /// Reads one message of the server. `false` when more bytes are needed or nothing follows.
     fn server_frame(&mut self) -> bool {
+        if self.phase == Phase::AuthRequest
+            && self.record.requests.is_empty()
+            && self.server.ahead().first().is_some_and(|tag| !b"RENSKZv".contains(tag))
+        {
+            // Told by the first byte alone: what follows it may never be a whole frame.
+            self.record.server_not_postgres = true;
+            self.end(Attention::Failed);
+            return false;
+        }
         let mut server = std::mem::take(&mut self.server);
         let more = if let Some(text) = version_2_text(server.ahead()) {
             let fields = vec![(b'M', text.trim_ascii_end().to_vec())];

@@ -89,7 +89,12 @@ impl<'a> Untagged<'a> {
 
 impl<'a> Startup<'a> {
     /// Decodes the name and value pairs behind the version word (`ProcessStartupPacket`).
+    ///
+    /// Of a version that is not 3 only the version is read: its packets look otherwise.
     fn decode(version: u32, mut reader: Reader<'a>) -> Result<Self, WireError> {
+        if version >> 16 != 3 {
+            return Ok(Self { version, parameters: Vec::new() });
+        }
         let mut parameters = Vec::with_capacity(8);
         loop {
             let name = reader.cstr("startup parameter name")?;

@@ -164,7 +164,9 @@ impl Records {
                 let description = payload.get(1).copied().unwrap_or_default();
                 see(Seen::Alert(Alert { level, description }));
             }
-            22 if !self.encrypted => self.handshake(payload, see),
+            // In TLS 1.3 ChangeCipherSpec means nothing, and after a HelloRetryRequest it comes before
+            // the second hellos.
+            22 if !self.encrypted || is_whole_hello(payload) => self.handshake(payload, see),
             _ => see(Seen::Encrypted(payload.len())),
         }
     }
@@ -189,6 +191,14 @@ impl Records {
             }
         }
     }
+}
+
+/// Whether a record holds one ClientHello or ServerHello and nothing else. An encrypted Finished of
+/// TLS 1.2 is 40 bytes of noise: it would have to match in four of them.
+fn is_whole_hello(payload: &[u8]) -> bool {
+    let mut reader = Reader::new(payload);
+    let (Ok(1 | 2), Ok(length)) = (reader.u8(""), reader.u24("")) else { return false };
+    usize::try_from(length).is_ok_and(|length| length == reader.rest().len())
 }
 
 const SHORT: WireError = WireError { field: "TLS record", fault: super::reader::Fault::Short };

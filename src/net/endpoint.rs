@@ -1,0 +1,186 @@
+//! Addresses and streams: TCP and Unix sockets behind one face.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+/// Where the proxy listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// A TCP address; port 0 takes a free one.
+    Tcp(SocketAddr),
+    /// The path of a Unix socket (the file itself, not its directory).
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(addr) => write!(f, "{addr}"),
+            Self::Unix(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+/// Where the servers are, as a connection string names them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    /// The hosts in the order in which they are tried.
+    pub hosts: Vec<UpstreamHost>,
+    /// The longest time for one address (libpq's `connect_timeout`); `None` waits as the kernel does.
+    pub connect_timeout: Option<Duration>,
+}
+
+/// One host of an [`Upstream`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamHost {
+    /// A host name, an IP address, or (starting with `/`) the directory of a Unix socket.
+    pub name: String,
+    /// Saves the look-up of the name, as libpq's `hostaddr` does.
+    pub hostaddr: Option<IpAddr>,
+    /// The port, also of a Unix socket.
+    pub port: u16,
+}
+
+impl UpstreamHost {
+    /// The socket file, if the host is a Unix socket's directory.
+    pub fn socket_path(&self) -> Option<PathBuf> {
+        let is_path = self.hostaddr.is_none() && self.name.starts_with('/');
+        is_path.then(|| Path::new(&self.name).join(format!(".s.PGSQL.{}", self.port)))
+    }
+}
+
+impl fmt::Display for UpstreamHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.socket_path() {
+            Some(path) => write!(f, "{}", path.display()),
+            None if self.name.contains(':') => write!(f, "[{}]:{}", self.name, self.port),
+            None => write!(f, "{}:{}", self.name, self.port),
+        }
+    }
+}
+
+/// One end of a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum PeerAddr {
+    /// A TCP address.
+    Tcp(SocketAddr),
+    /// A Unix socket: its path, where it has one (a client's has none).
+    Unix(Option<Arc<Path>>),
+}
+
+impl PeerAddr {
+    /// The IP address; `None` for a Unix socket.
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Self::Tcp(addr) => Some(addr.ip().to_canonical()),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for PeerAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(addr) => write!(f, "{addr}"),
+            Self::Unix(Some(path)) => write!(f, "{}", path.display()),
+            Self::Unix(None) => f.write_str("[local]"),
+        }
+    }
+}
+
+/// A stream socket.
+#[derive(Debug)]
+pub(super) enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Stream {
+    /// Sets what both legs want: no delay for small messages, and dead peers are noticed.
+    pub(super) fn tune(&self) {
+        // A socket that died a moment ago refuses options; its next read says so better.
+        if let Self::Tcp(stream) = self {
+            let _ = stream.set_nodelay(true);
+        }
+        let _ = rustix::net::sockopt::set_socket_keepalive(self.as_fd(), true);
+    }
+
+    /// Takes the socket out of the runtime; it stays nonblocking.
+    pub(super) fn into_fd(self) -> std::io::Result<OwnedFd> {
+        Ok(match self {
+            Self::Tcp(stream) => stream.into_std()?.into(),
+            Self::Unix(stream) => stream.into_std()?.into(),
+        })
+    }
+
+    pub(super) fn local(&self) -> Option<PeerAddr> {
+        match self {
+            Self::Tcp(stream) => stream.local_addr().ok().map(PeerAddr::Tcp),
+            Self::Unix(_) => Some(PeerAddr::Unix(None)),
+        }
+    }
+
+    /// Waits until a read would not block; allocates nothing meanwhile.
+    pub(super) async fn readable(&self) -> std::io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.readable().await,
+            Self::Unix(stream) => stream.readable().await,
+        }
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        // Sockets keep nothing back.
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(context),
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! The fast engine: pairs of sockets whose handshake is over, carried by a few threads.
+//!
+//! Each thread has its own epoll and one buffer. Both directions of a pair live on one thread, so a
+//! message costs one wake, one `recv` and one `send`, and nothing is handed between threads. Events
+//! are edge-triggered: after the two `epoll_ctl` calls that add a pair there are none, but for one when a write first blocks.
+//!
+//! A pair is added from the thread that ran the handshake: it reserves a slot, leaves the pair in
+//! the shard's inbox and tells the epoll, which wakes the engine only when bytes are there.
+//!
+//! ```text
+//! recv ── short read ──> idle, until the next edge
+//!   │ └── full buffer ─> recv again, at most ROUNDS times, then the others get their turn
+//!   └─ send ── would block ──> the rest is kept; nothing is read until the peer is writable
+//! ```
+
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::event::{EventfdFlags, Timespec, eventfd};
+
+use super::Guard;
+use super::pair::{Pair, Scratch, Turn};
+use crate::handshake::Side;
+
+/// A set of relay threads.
+///
+/// Dropping it closes every pair and ends the threads.
+#[derive(Debug)]
+pub struct Engine {
+    shards: Vec<Arc<Shard>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Engine {
+    /// Starts `threads` relay threads (at least one).
+    pub fn start(threads: usize) -> std::io::Result<Self> {
+        let mut engine = Self { shards: Vec::new(), threads: Vec::new() };
+        for number in 0..threads.max(1) {
+            let shard = Arc::new(Shard::new()?);
+            let runner = Arc::clone(&shard);
+            let name = format!("relay-{number}");
+            engine
+                .threads
+                .push(std::thread::Builder::new().name(name).spawn(move || Runner::new(runner).run())?);
+            engine.shards.push(shard);
+        }
+        Ok(engine)
+    }
+
+    /// Takes over a pair of nonblocking sockets; `guard` is told when the pair ends.
+    ///
+    /// Callable from any thread. Fails only when the kernel refuses the registration; both sockets
+    /// are closed then and the guard is dropped.
+    pub fn add(&self, client: OwnedFd, server: OwnedFd, guard: Box<dyn Guard>) -> std::io::Result<()> {
+        let shard = self.shards.iter().min_by_key(|shard| shard.load.load(Ordering::Relaxed));
+        match shard {
+            Some(shard) => shard.add(client, server, guard),
+            None => Err(std::io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// How many pairs are carried now.
+    pub fn pairs(&self) -> usize {
+        self.shards.iter().map(|shard| shard.load.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Closes every pair that is carried now.
+    pub fn close_all(&self) {
+        for shard in &self.shards {
+            shard.ask(Request::CloseAll);
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        for shard in &self.shards {
+            shard.ask(Request::Stop);
+        }
+        for thread in self.threads.drain(..) {
+            // A panicked relay thread has already printed its message; there is nothing to add.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What the rest of the process asks of a relay thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Request {
+    Nothing,
+    CloseAll,
+    Stop,
+}
+
+/// The part of a relay thread that other threads may touch.
+#[derive(Debug)]
+struct Shard {
+    epoll: OwnedFd,
+    wake: OwnedFd,
+    /// Pairs carried or about to be.
+    load: AtomicUsize,
+    inbox: Mutex<Inbox>,
+}
+
+/// Pairs on their way in, and the slots that are free for them.
+#[derive(Debug)]
+struct Inbox {
+    arrivals: Vec<(usize, Pair)>,
+    free: Vec<usize>,
+    next: usize,
+    request: Request,
+}
+
+impl Shard {
+    fn new() -> std::io::Result<Self> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        epoll::add(&epoll, &wake, EventData::new_u64(WAKE), EventFlags::IN | EventFlags::ET)?;
+        let inbox = Inbox { arrivals: Vec::new(), free: Vec::new(), next: 0, request: Request::Nothing };
+        Ok(Self { epoll, wake, load: AtomicUsize::new(0), inbox: Mutex::new(inbox) })
+    }
+
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        // The inbox is a plain list: whatever a panicking thread left there is still in order.
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, client: OwnedFd, server: OwnedFd, guard: Box<dyn Guard>) -> std::io::Result<()> {
+        // The lock is held over both registrations, so the engine's first look at the inbox after
+        // an event always finds the pair, whole.
+        let mut inbox = self.inbox();
+        let slot = inbox.free.pop().unwrap_or(inbox.next);
+        let key = (slot as u64) << 1;
+        // The client last: it is the one that may have spoken already, and then the engine wakes and
+        // wants the lock.
+        let added = epoll::add(&self.epoll, &server, EventData::new_u64(key | 1), READABLE)
+            .and_then(|()| epoll::add(&self.epoll, &client, EventData::new_u64(key), READABLE));
+        if slot == inbox.next {
+            inbox.next += 1;
+        }
+        if let Err(errno) = added {
+            inbox.free.push(slot);
+            return Err(errno.into());
+        }
+        self.load.fetch_add(1, Ordering::Relaxed);
+        inbox.arrivals.push((slot, Pair::new(client, server, guard)));
+        Ok(())
+    }
+
+    fn ask(&self, request: Request) {
+        let mut inbox = self.inbox();
+        inbox.request = inbox.request.max(request);
+        drop(inbox);
+        // An eventfd write fails only when its counter is full, and then the thread is awake anyway.
+        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+    }
+}
+
+/// The thread's own side: nobody else sees its pairs.
+struct Runner {
+    shard: Arc<Shard>,
+    pairs: Vec<Option<Pair>>,
+    scratch: Scratch,
+    /// Pairs that used up their turn and still have bytes to read.
+    again: Vec<usize>,
+    /// Slots freed in this batch; given back at its end, so a late event of the batch can't meet a
+    /// new pair.
+    freed: Vec<usize>,
+}
+
+impl Runner {
+    fn new(shard: Arc<Shard>) -> Self {
+        let scratch = Scratch::new();
+        Self { shard, pairs: Vec::new(), scratch, again: Vec::new(), freed: Vec::new() }
+    }
+
+    fn run(mut self) {
+        let mut events = Vec::with_capacity(EVENTS);
+        loop {
+            events.clear();
+            let no_wait = Timespec { tv_sec: 0, tv_nsec: 0 };
+            let timeout = if self.again.is_empty() { None } else { Some(&no_wait) };
+            match epoll::wait(&self.shard.epoll, spare_capacity(&mut events), timeout) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                // Only a broken descriptor gets here, and then no pair can ever move again.
+                Err(_) => return self.close_pairs(),
+            }
+            for event in &events {
+                let key = event.data.u64();
+                let flags = event.flags;
+                if key != WAKE {
+                    self.event((key >> 1) as usize, key & 1 == 0, flags);
+                } else if self.obey() {
+                    return;
+                }
+            }
+            for slot in std::mem::take(&mut self.again) {
+                self.turn(slot);
+            }
+            self.give_back();
+        }
+    }
+
+    fn event(&mut self, slot: usize, client: bool, flags: EventFlags) {
+        if !matches!(self.pairs.get(slot), Some(Some(_))) {
+            self.collect();
+        }
+        let Some(Some(pair)) = self.pairs.get_mut(slot) else { return };
+        pair.note(if client { Side::Client } else { Side::Server }, flags);
+        self.turn(slot);
+    }
+
+    fn turn(&mut self, slot: usize) {
+        let Some(Some(pair)) = self.pairs.get_mut(slot) else { return };
+        let turn = pair.turn(&mut self.scratch);
+        while let Some((side, fd)) = pair.next_unarmed() {
+            let key = EventData::new_u64((slot as u64) << 1 | u64::from(side == Side::Server));
+            // An edge that came before this call is not lost: the kernel looks at the socket anew.
+            // It refuses only a descriptor that is not registered, and ours are.
+            let _ = epoll::modify(&self.shard.epoll, fd, key, READABLE | EventFlags::OUT);
+        }
+        match turn {
+            Turn::Idle => {}
+            Turn::Again => {
+                if !self.again.contains(&slot) {
+                    self.again.push(slot);
+                }
+            }
+            Turn::Ended => {
+                if let Some(pair) = self.pairs.get_mut(slot).and_then(Option::take) {
+                    self.shard.load.fetch_sub(1, Ordering::Relaxed);
+                    pair.end();
+                }
+                self.freed.push(slot);
+            }
+        }
+    }
+
+    /// Moves what has arrived from the inbox into the slots.
+    fn collect(&mut self) {
+        let arrivals = std::mem::take(&mut self.shard.inbox().arrivals);
+        for (slot, pair) in arrivals {
+            if self.pairs.len() <= slot {
+                self.pairs.resize_with(slot + 1, || None);
+            }
+            self.pairs[slot] = Some(pair);
+        }
+    }
+
+    fn give_back(&mut self) {
+        if !self.freed.is_empty() {
+            self.shard.inbox().free.append(&mut self.freed);
+        }
+    }
+
+    /// Does what another thread asked for; true when the thread is to end.
+    fn obey(&mut self) -> bool {
+        // The eventfd is edge-triggered and its count has no meaning, so it is read for tidiness only.
+        let _ = rustix::io::read(&self.shard.wake, &mut [0_u8; 8]);
+        let request = std::mem::replace(&mut self.shard.inbox().request, Request::Nothing);
+        if request != Request::Nothing {
+            self.close_pairs();
+        }
+        request == Request::Stop
+    }
+
+    fn close_pairs(&mut self) {
+        self.collect();
+        for slot in 0..self.pairs.len() {
+            if let Some(pair) = self.pairs[slot].take() {
+                self.shard.load.fetch_sub(1, Ordering::Relaxed);
+                pair.end();
+                self.freed.push(slot);
+            }
+        }
+    }
+}
+
+/// What is watched from the beginning. Not writability: it would wake us for every new pair.
+const READABLE: EventFlags = EventFlags::IN.union(EventFlags::RDHUP).union(EventFlags::ET);
+
+/// The event key of the thread's own eventfd; slots never get that far.
+const WAKE: u64 = u64::MAX;
+
+/// Events taken at once: enough to spread one `epoll_wait` over many busy pairs, and 12 bytes each.
+const EVENTS: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+    use std::sync::mpsc::{Sender, channel};
+
+    use super::*;
+    use crate::net::Totals;
+
+    struct Told(Sender<Totals>);
+
+    impl Guard for Told {
+        fn ended(self: Box<Self>, totals: Totals) {
+            let _ = self.0.send(totals);
+        }
+    }
+
+    #[test]
+    fn slots_are_used_again_and_pairs_do_not_meet() {
+        let engine = Engine::start(1).unwrap();
+        let (told, ends) = channel();
+        for number in 0..1_000_u32 {
+            let (mut client, near) = UnixStream::pair().unwrap();
+            let (far, mut server) = UnixStream::pair().unwrap();
+            near.set_nonblocking(true).unwrap();
+            far.set_nonblocking(true).unwrap();
+            engine.add(near.into(), far.into(), Box::new(Told(told.clone()))).unwrap();
+            client.write_all(&number.to_be_bytes()).unwrap();
+            let mut got = [0; 4];
+            server.read_exact(&mut got).unwrap();
+            assert_eq!(got, number.to_be_bytes());
+            drop((client, server));
+            assert_eq!(ends.recv().unwrap().client_bytes, 4);
+        }
+        // Freed slots come back at the end of a batch, so two are in turn at most.
+        assert!(engine.shards[0].inbox().next <= 2, "slots leak");
+        assert_eq!(engine.pairs(), 0);
+    }
+
+    #[test]
+    fn dropping_the_engine_tells_every_guard() {
+        let engine = Engine::start(2).unwrap();
+        let (told, ends) = channel();
+        let mut far_ends = Vec::new();
+        for _ in 0..10 {
+            let (client, near) = UnixStream::pair().unwrap();
+            let (far, server) = UnixStream::pair().unwrap();
+            engine.add(near.into(), far.into(), Box::new(Told(told.clone()))).unwrap();
+            far_ends.push((client, server));
+        }
+        drop((engine, told));
+        assert_eq!(ends.iter().filter(|totals| totals.first.is_none()).count(), 10);
+    }
+}

@@ -1,0 +1,313 @@
+//! One pair of sockets in the engine: two flows, each with its own half-close and back-pressure.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::event::epoll::EventFlags;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
+
+use super::watch::other;
+use super::{Guard, Totals};
+use crate::handshake::{Close, Side};
+
+/// What a turn left behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Nothing to do until the next event.
+    Idle,
+    /// More is waiting to be read.
+    Again,
+    /// Both directions are over.
+    Ended,
+}
+
+/// What the pairs of one thread share.
+pub(super) struct Scratch {
+    buffer: Box<[u8]>,
+    /// Buffers given back by flows that were blocked.
+    spare: Vec<Box<[u8]>>,
+    /// How many whole buffers blocked flows hold.
+    lent: usize,
+}
+
+impl Scratch {
+    pub(super) fn new() -> Self {
+        Self { buffer: fresh_buffer(), spare: Vec::new(), lent: 0 }
+    }
+
+    /// Keeps `start..end` of the buffer for a blocked flow.
+    ///
+    /// The first few blocked flows keep the buffer itself, which saves the copy; beyond that a
+    /// crowd of stalled readers would cost a whole buffer each, so they get just what they need.
+    fn keep(&mut self, start: usize, end: usize) -> Pending {
+        if end - start < SMALL || self.lent >= LENDABLE {
+            let bytes = self.buffer.get(start..end).unwrap_or_default().into();
+            return Pending { bytes, start: 0, end: end - start, lent: false };
+        }
+        self.lent += 1;
+        let next = self.spare.pop().unwrap_or_else(fresh_buffer);
+        let bytes = std::mem::replace(&mut self.buffer, next);
+        Pending { bytes, start, end, lent: true }
+    }
+
+    fn give_back(&mut self, pending: Pending) {
+        if pending.lent {
+            self.lent -= 1;
+            if self.spare.len() < SPARE {
+                self.spare.push(pending.bytes);
+            }
+        }
+    }
+}
+
+fn fresh_buffer() -> Box<[u8]> {
+    vec![0; BUFFER].into_boxed_slice()
+}
+
+/// Bytes that were read and could not be written yet.
+#[derive(Debug)]
+struct Pending {
+    bytes: Box<[u8]>,
+    start: usize,
+    end: usize,
+    lent: bool,
+}
+
+/// One direction.
+#[derive(Debug, Default)]
+struct Flow {
+    pending: Option<Box<Pending>>,
+    bytes: u64,
+    /// An edge said that there is something to read, and no short read has answered it yet.
+    readable: bool,
+    /// The sender has hung up: a short read does not mean that nothing follows.
+    hung: bool,
+    /// The receiver's writability is watched. Asked for when a write first blocks, and kept then.
+    armed: bool,
+    /// The receiver is known to be gone.
+    doomed: bool,
+    /// Nothing more will be carried in this direction.
+    done: bool,
+}
+
+/// How a pump of one flow ended.
+enum Pumped {
+    Idle,
+    Again,
+    /// The sender is gone altogether: nothing can be written to it either.
+    SenderGone,
+    /// The receiver is gone: what it sent before may still be read.
+    ReceiverGone,
+}
+
+/// Two sockets and the two flows between them.
+pub(super) struct Pair {
+    client: OwnedFd,
+    server: OwnedFd,
+    up: Flow,
+    down: Flow,
+    first: Option<(Side, Close)>,
+    guard: Box<dyn Guard>,
+}
+
+impl std::fmt::Debug for Pair {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pair").field("up", &self.up).field("down", &self.down).finish_non_exhaustive()
+    }
+}
+
+impl Pair {
+    pub(super) fn new(client: OwnedFd, server: OwnedFd, guard: Box<dyn Guard>) -> Self {
+        Self { client, server, up: Flow::default(), down: Flow::default(), first: None, guard }
+    }
+
+    /// Notes what an event said about one of the sockets.
+    pub(super) fn note(&mut self, side: Side, flags: EventFlags) {
+        let (from, back) = match side {
+            Side::Client => (&mut self.up, &mut self.down),
+            Side::Server => (&mut self.down, &mut self.up),
+        };
+        // A side that had only said its last word is gone altogether now: reading would not tell us
+        // any more, and nothing can be written to it.
+        back.doomed |= from.done && flags.intersects(EventFlags::HUP | EventFlags::ERR);
+        let hung = flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
+        from.hung |= hung;
+        from.readable |= hung || flags.intersects(EventFlags::IN);
+    }
+
+    /// Carries what can be carried now, within bounds.
+    pub(super) fn turn(&mut self, scratch: &mut Scratch) -> Turn {
+        let up = self.flow(Side::Client, scratch);
+        let down = self.flow(Side::Server, scratch);
+        // The server's side may have been found gone only after the client's side was looked at.
+        if self.up.done && self.down.done {
+            Turn::Ended
+        } else if up || down || (self.up.readable && self.up.pending.is_none() && !self.up.done) {
+            Turn::Again
+        } else {
+            Turn::Idle
+        }
+    }
+
+    /// Pumps what `side` sends; true when more is waiting.
+    fn flow(&mut self, side: Side, scratch: &mut Scratch) -> bool {
+        let (flow, back, from, to) = match side {
+            Side::Client => (&mut self.up, &mut self.down, self.client.as_fd(), self.server.as_fd()),
+            Side::Server => (&mut self.down, &mut self.up, self.server.as_fd(), self.client.as_fd()),
+        };
+        if flow.doomed {
+            flow.finish(scratch);
+        }
+        if flow.done || (flow.pending.is_none() && !flow.readable) {
+            return false;
+        }
+        let pumped = flow.pump(from, to, !back.done, scratch);
+        if flow.done && self.first.is_none() {
+            self.first = Some(match pumped {
+                Pumped::SenderGone => (side, Close::Reset),
+                Pumped::ReceiverGone => (other(side), Close::Reset),
+                Pumped::Idle | Pumped::Again => (side, Close::Eof),
+            });
+        }
+        match pumped {
+            Pumped::Idle => false,
+            Pumped::Again => true,
+            Pumped::SenderGone => {
+                back.finish(scratch);
+                false
+            }
+            Pumped::ReceiverGone => {
+                back.hung = true;
+                back.readable = true;
+                false
+            }
+        }
+    }
+
+    /// The next socket whose writability has to be watched from now on, and for which side it is.
+    pub(super) fn next_unarmed(&mut self) -> Option<(Side, BorrowedFd<'_>)> {
+        for (side, flow, to) in
+            [(Side::Server, &mut self.up, &self.server), (Side::Client, &mut self.down, &self.client)]
+        {
+            if flow.pending.is_some() && !flow.armed {
+                flow.armed = true;
+                return Some((side, to.as_fd()));
+            }
+        }
+        None
+    }
+
+    /// Closes both sockets and tells the guard.
+    pub(super) fn end(self) {
+        let totals = Totals { client_bytes: self.up.bytes, server_bytes: self.down.bytes, first: self.first };
+        drop((self.client, self.server));
+        self.guard.ended(totals);
+    }
+}
+
+impl Flow {
+    /// Carries from one socket to the other; `pass_eof` is off when both sockets are closed next.
+    fn pump(
+        &mut self,
+        from: BorrowedFd<'_>,
+        to: BorrowedFd<'_>,
+        pass_eof: bool,
+        scratch: &mut Scratch,
+    ) -> Pumped {
+        if let Some(pending) = &mut self.pending {
+            match write_out(to, &pending.bytes, &mut pending.start, pending.end) {
+                Wrote::All => {}
+                Wrote::Some => return Pumped::Idle,
+                Wrote::Gone => return self.receiver_gone(scratch),
+            }
+            if let Some(pending) = self.pending.take() {
+                scratch.give_back(*pending);
+            }
+        }
+        for _ in 0..ROUNDS {
+            if !self.readable {
+                return Pumped::Idle;
+            }
+            let count = match recv(from, &mut scratch.buffer[..], RecvFlags::empty()) {
+                Ok((_, 0)) => {
+                    self.done = true;
+                    if pass_eof {
+                        // A receiver that is already gone can't be told, and does not need to be.
+                        let _ = shutdown(to, Shutdown::Write);
+                    }
+                    return Pumped::Idle;
+                }
+                Ok((_, count)) => count,
+                Err(Errno::AGAIN) => {
+                    self.readable = false;
+                    return Pumped::Idle;
+                }
+                Err(Errno::INTR) => continue,
+                Err(_) => {
+                    self.finish(scratch);
+                    return Pumped::SenderGone;
+                }
+            };
+            self.bytes += count as u64;
+            // A short read emptied the socket: the next byte brings a new edge. Not so after a
+            // hang-up, which may have come with the edge that brought these bytes.
+            self.readable = count == scratch.buffer.len() || self.hung;
+            let mut start = 0;
+            match write_out(to, &scratch.buffer, &mut start, count) {
+                Wrote::All => {}
+                Wrote::Some => {
+                    self.pending = Some(Box::new(scratch.keep(start, count)));
+                    return Pumped::Idle;
+                }
+                Wrote::Gone => return self.receiver_gone(scratch),
+            }
+        }
+        if self.readable { Pumped::Again } else { Pumped::Idle }
+    }
+
+    fn receiver_gone(&mut self, scratch: &mut Scratch) -> Pumped {
+        self.finish(scratch);
+        Pumped::ReceiverGone
+    }
+
+    fn finish(&mut self, scratch: &mut Scratch) {
+        self.done = true;
+        if let Some(pending) = self.pending.take() {
+            scratch.give_back(*pending);
+        }
+    }
+}
+
+enum Wrote {
+    All,
+    Some,
+    Gone,
+}
+
+/// Writes `bytes[*start..end]` as far as the socket takes it.
+fn write_out(to: BorrowedFd<'_>, bytes: &[u8], start: &mut usize, end: usize) -> Wrote {
+    while let Some(rest) = bytes.get(*start..end).filter(|rest| !rest.is_empty()) {
+        match send(to, rest, SendFlags::NOSIGNAL) {
+            Ok(count) => *start += count,
+            Err(Errno::AGAIN) => return Wrote::Some,
+            Err(Errno::INTR) => {}
+            Err(_) => return Wrote::Gone,
+        }
+    }
+    Wrote::All
+}
+
+/// Size of a thread's buffer.
+const BUFFER: usize = 256 * 1024;
+
+/// Full reads in one turn before the other pairs of the thread get theirs.
+const ROUNDS: usize = 8;
+
+/// Whole buffers that blocked flows of one thread may keep (8 MiB in all).
+const LENDABLE: usize = 32;
+
+/// A rest shorter than this is copied: that is cheaper than taking the buffer out of the cache.
+const SMALL: usize = 4 * 1024;
+
+/// Whole buffers that stay allocated for the next blocked flow.
+const SPARE: usize = 2;

@@ -1,0 +1,187 @@
+//! The proxy as a whole: starts listeners and engine, and brings them to an end.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, watch};
+
+use super::cancel::CancelKeys;
+use super::dial::Dialer;
+use super::endpoint::{Listen, PeerAddr, Upstream};
+use super::engine::Engine;
+use super::limits::{Gate, Limits};
+use super::listener::Listener;
+use super::session;
+use super::{ClientTls, Sink};
+
+/// What a proxy is told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where to listen.
+    pub listen: Vec<Listen>,
+    /// Where the servers are.
+    pub upstream: Upstream,
+    /// How clients that ask for encryption are met.
+    pub client_tls: ClientTls,
+    /// The limits.
+    pub limits: Limits,
+    /// Threads of the relay engine; `None` takes half the cores, as the other half has the
+    /// database or the application to run, and fewer threads take more from each wake.
+    pub relay_threads: Option<usize>,
+}
+
+/// A proxy: [`Proxy::run`] starts one.
+#[derive(Debug)]
+pub struct Proxy;
+
+impl Proxy {
+    /// Binds every address and starts to serve; must be called inside a tokio runtime.
+    ///
+    /// Fails if an address can't be bound, or the relay threads can't be started. The sessions run
+    /// on the calling runtime until their login is over.
+    pub fn run(config: Config, sink: Arc<dyn Sink>) -> io::Result<ProxyHandle> {
+        let listeners = config.listen.iter().map(Listener::bind).collect::<io::Result<Vec<_>>>()?;
+        let addrs = listeners.iter().map(Listener::addr).collect::<io::Result<Vec<_>>>()?;
+        let shared = Arc::new(Shared {
+            client_tls: config.client_tls,
+            limits: config.limits,
+            dialer: Dialer::new(config.upstream, addrs.clone()),
+            engine: Engine::start(config.relay_threads.unwrap_or_else(default_threads))?,
+            registry: Arc::new(Registry { sink, keys: CancelKeys::default() }),
+            gate: Gate::new(config.limits),
+            next_id: AtomicU64::new(1),
+            phase: watch::Sender::new(Phase::Running),
+            lingering: Arc::new(Semaphore::new(LINGERING)),
+        });
+        tokio::spawn(keep_clock(Arc::clone(&shared)));
+        let acceptors = watch::Sender::new(());
+        for (listener, addr) in listeners.into_iter().zip(addrs.iter().cloned()) {
+            tokio::spawn(accept_all(Arc::clone(&shared), listener, addr, acceptors.subscribe()));
+        }
+        Ok(ProxyHandle { shared, addrs, acceptors, runtime: Handle::current() })
+    }
+}
+
+/// A running proxy. Dropping the handle does not stop it.
+#[derive(Debug)]
+pub struct ProxyHandle {
+    shared: Arc<Shared>,
+    addrs: Vec<PeerAddr>,
+    acceptors: watch::Sender<()>,
+    runtime: Handle,
+}
+
+impl ProxyHandle {
+    /// The addresses really bound, in the order of [`Config::listen`].
+    pub fn addrs(&self) -> &[PeerAddr] {
+        &self.addrs
+    }
+
+    /// Client connections at the moment.
+    pub fn connections(&self) -> usize {
+        self.shared.gate.connections()
+    }
+
+    /// Stops accepting; connections go on until the deadline and are closed then. A second call
+    /// closes them at once. Callable from any thread.
+    pub fn shutdown(&self, deadline: Duration) {
+        let was = self.shared.phase.send_replace(Phase::Draining);
+        if was != Phase::Running || deadline.is_zero() {
+            return self.shared.stop();
+        }
+        let shared = Arc::clone(&self.shared);
+        self.runtime.spawn(async move {
+            tokio::time::sleep(deadline).await;
+            shared.stop();
+        });
+    }
+
+    /// Waits until the proxy was shut down and its last connection is gone.
+    pub async fn ended(&self) {
+        let mut phase = self.shared.phase.subscribe();
+        // The sender lives as long as `self`, so waiting can't fail.
+        let _ = phase.wait_for(|phase| *phase != Phase::Running).await;
+        self.acceptors.closed().await;
+        self.shared.gate.emptied().await;
+    }
+}
+
+/// What every session needs.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) client_tls: ClientTls,
+    pub(super) limits: Limits,
+    pub(super) dialer: Dialer,
+    pub(super) engine: Engine,
+    pub(super) registry: Arc<Registry>,
+    pub(super) gate: Arc<Gate>,
+    pub(super) next_id: AtomicU64,
+    pub(super) phase: watch::Sender<Phase>,
+    /// Refused clients that are given time to read why.
+    pub(super) lingering: Arc<Semaphore>,
+}
+
+impl Shared {
+    fn stop(&self) {
+        self.phase.send_replace(Phase::Stopped);
+        self.engine.close_all();
+    }
+}
+
+/// What outlives the session of a connection in the engine. It must not hold the engine: the engine's
+/// own threads may drop the last reference, and they can't join themselves.
+pub(super) struct Registry {
+    pub(super) sink: Arc<dyn Sink>,
+    pub(super) keys: CancelKeys,
+}
+
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Registry").field("keys", &self.keys).finish_non_exhaustive()
+    }
+}
+
+/// The life of the proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Running,
+    /// No new connections.
+    Draining,
+    /// No connections at all.
+    Stopped,
+}
+
+async fn accept_all(shared: Arc<Shared>, listener: Listener, addr: PeerAddr, alive: watch::Receiver<()>) {
+    let mut phase = shared.phase.subscribe();
+    loop {
+        tokio::select! {
+            biased;
+            _ = phase.wait_for(|phase| *phase != Phase::Running) => break,
+            (client, peer) = listener.accept() => session::begin(&shared, client, peer, &addr),
+        }
+    }
+    // In this order: whoever waits for `alive` may end the process, and a Unix socket's file has to
+    // be gone by then.
+    drop(listener);
+    drop(alive);
+}
+
+/// Keeps a timer that is due before any login's deadline: a timer that is the next one due wakes the
+/// runtime's driver when it is set, which would be a system call for each login.
+async fn keep_clock(shared: Arc<Shared>) {
+    let mut phase = shared.phase.subscribe();
+    let pause = (shared.limits.login_deadline / 2).max(Duration::from_secs(1));
+    // The sender is in `shared`, so waiting can only end because the proxy does, or take too long.
+    while tokio::time::timeout(pause, phase.wait_for(|phase| *phase != Phase::Running)).await.is_err() {}
+}
+
+fn default_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2))
+}
+
+/// Refused clients that may linger at a time: enough for a person to read the reason, too few to
+/// matter when a flood is refused.
+const LINGERING: usize = 100;

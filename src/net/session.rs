@@ -1,0 +1,449 @@
+//! One client connection, from accept to the hand-over.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{sleep, timeout};
+
+use crate::handshake::{Attention, Close, Observer, Side};
+use crate::wire::first::{First, classify};
+
+use super::dial::{DialAttempt, Reached};
+use super::endpoint::{PeerAddr, Stream};
+use super::limits::{LoginPermit, Permit};
+use super::proxy::{Phase, Registry, Shared};
+use super::watch::{Pause, Watch};
+use super::{Attempt, ClientTls, Closed, Ending, Guard, OpaqueFacts, Totals};
+
+/// Takes an accepted client in, or turns it away where a limit says so. Never waits.
+pub(super) fn begin(shared: &Arc<Shared>, client: Stream, peer: PeerAddr, listener: &PeerAddr) {
+    let facts = Facts {
+        id: shared.next_id.fetch_add(1, Ordering::Relaxed),
+        accepted: Instant::now(),
+        time: SystemTime::now(),
+        listener: listener.clone(),
+        peer,
+        server: None,
+        our_outgoing: None,
+        dials: Vec::new(),
+        ssl_answered_by_us: false,
+    };
+    match shared.gate.enter(facts.peer.ip()) {
+        Ok((permit, login)) => {
+            tokio::spawn(serve(Arc::clone(shared), client, facts, permit, login));
+        }
+        Err((which, value)) => {
+            let sink = &shared.registry.sink;
+            sink.attempt(facts.attempt(Observer::new(), Ending::Limit { which, value }, None));
+            if let Ok(place) = Arc::clone(&shared.lingering).try_acquire_owned() {
+                tokio::spawn(async move {
+                    refuse(client, "53300", "pgwhy has reached a limit of connections").await;
+                    drop(place);
+                });
+            }
+        }
+    }
+}
+
+/// What is known about the connection beside its bytes.
+struct Facts {
+    id: u64,
+    accepted: Instant,
+    time: SystemTime,
+    listener: PeerAddr,
+    peer: PeerAddr,
+    server: Option<PeerAddr>,
+    our_outgoing: Option<PeerAddr>,
+    dials: Vec<DialAttempt>,
+    ssl_answered_by_us: bool,
+}
+
+impl Facts {
+    fn attempt(self, observer: Observer, ending: Ending, opaque: Option<OpaqueFacts>) -> Attempt {
+        Attempt {
+            id: self.id,
+            accepted: self.time,
+            listener: self.listener,
+            client: self.peer,
+            server: self.server,
+            our_outgoing: self.our_outgoing,
+            dials: self.dials,
+            record: observer.finish(),
+            ending,
+            ssl_answered_by_us: self.ssl_answered_by_us,
+            elapsed: self.accepted.elapsed(),
+            opaque,
+        }
+    }
+}
+
+/// How the time until the verdict ended.
+enum Verdict {
+    /// Over, without a server to go on with.
+    Ending(Ending),
+    /// No server could be reached: the client is to be told.
+    NoServer,
+    /// The observer has made up its mind.
+    Settled(Attention, Stream),
+}
+
+async fn serve(
+    shared: Arc<Shared>,
+    mut client: Stream,
+    mut facts: Facts,
+    permit: Permit,
+    login: LoginPermit,
+) {
+    let registry = Arc::clone(&shared.registry);
+    let mut watch = Watch::new(facts.id, facts.accepted, &*registry.sink);
+    let verdict = in_time(&shared, &mut client, &mut facts, &mut watch).await;
+    let id = facts.id;
+    let accepted = facts.accepted;
+    match verdict {
+        Verdict::Ending(ending) => {
+            // A stopped peer may still read what was written before; nothing waits for it.
+            registry.sink.attempt(facts.attempt(watch.observer, ending, None));
+        }
+        Verdict::NoServer => {
+            registry.sink.attempt(facts.attempt(watch.observer, Ending::NoServer, None));
+            refuse(client, "08001", "pgwhy could not reach the database server (see pgwhy's report)").await;
+        }
+        Verdict::Settled(Attention::Ready, server) => {
+            drop(login);
+            let key = watch.observer.cancel_key().zip(facts.server.clone());
+            let key = key.map(|(key, server)| registry.keys.learn(key, server));
+            let tail =
+                Tail { registry: Arc::clone(&registry), id, accepted, key, bytes: (0, 0), _permit: permit };
+            let observer = std::mem::take(&mut watch.observer);
+            tail.registry.sink.attempt(facts.attempt(observer, Ending::Ready, None));
+            hand_over(&shared, client, server, watch, tail).await;
+        }
+        Verdict::Settled(Attention::Opaque, mut server) => {
+            drop(login);
+            watch_opaque(&shared, &mut client, &mut server, &mut watch).await;
+            let closed = watch.first;
+            let opaque = OpaqueFacts { client_bytes: watch.up.bytes, server_bytes: watch.down.bytes, closed };
+            let observer = std::mem::take(&mut watch.observer);
+            registry.sink.attempt(facts.attempt(observer, Ending::Opaque, Some(opaque)));
+            let tail = Tail {
+                registry: Arc::clone(&registry),
+                id,
+                accepted,
+                key: None,
+                bytes: (0, 0),
+                _permit: permit,
+            };
+            hand_over(&shared, client, server, watch, tail).await;
+        }
+        Verdict::Settled(attention, mut server) => {
+            let ending = match attention {
+                // One whose key can't be looked up any more, as it came behind an encryption request.
+                Attention::Cancel => Ending::Cancel { known: false, delivered: true },
+                _ => Ending::Failed,
+            };
+            let observer = std::mem::take(&mut watch.observer);
+            registry.sink.attempt(facts.attempt(observer, ending, None));
+            linger(&shared, &mut client, &mut server, &mut watch).await;
+            drop(login);
+        }
+    }
+}
+
+/// The verdict, or what cut the wait for it short.
+async fn in_time(shared: &Shared, client: &mut Stream, facts: &mut Facts, watch: &mut Watch<'_>) -> Verdict {
+    tokio::select! {
+        biased;
+        verdict = until_verdict(shared, client, facts, watch) => verdict,
+        () = sleep(shared.limits.login_deadline) => {
+            watch.note_close(Side::Client, Close::Deadline);
+            Verdict::Ending(Ending::Deadline)
+        }
+        () = stopped(shared) => {
+            watch.note_close(Side::Client, Close::Shutdown);
+            Verdict::Ending(Ending::Shutdown)
+        }
+    }
+}
+
+async fn until_verdict(
+    shared: &Shared,
+    client: &mut Stream,
+    facts: &mut Facts,
+    watch: &mut Watch<'_>,
+) -> Verdict {
+    match greet(shared.client_tls, client, facts, watch).await {
+        Err(ending) => return Verdict::Ending(ending),
+        Ok(First::CancelRequest) => {
+            return Verdict::Ending(cancel(shared, client, facts, watch).await);
+        }
+        Ok(_) => {}
+    }
+    let Some(Reached { stream: mut server, addr }) =
+        shared.dialer.dial(facts.accepted, &mut facts.dials).await
+    else {
+        watch.look_at_first_bytes();
+        return Verdict::NoServer;
+    };
+    facts.server = Some(addr);
+    facts.our_outgoing = server.local();
+    match watch.carry(client, &mut server).await {
+        Pause::Attention(attention) => Verdict::Settled(attention, server),
+        Pause::Over => Verdict::Ending(Ending::Closed),
+    }
+}
+
+/// Reads until the first packet is whole; answers encryption requests where that is our part.
+///
+/// Nothing is dialled before that, so health checks, port scans and slow senders don't reach the
+/// server.
+async fn greet(
+    mode: ClientTls,
+    client: &mut Stream,
+    facts: &mut Facts,
+    watch: &mut Watch<'_>,
+) -> Result<First, Ending> {
+    let mut answered = Vec::new();
+    loop {
+        let first = classify(watch.first_bytes());
+        let length = watch.first_bytes().len();
+        match first {
+            Some(First::Http) => return Err(turned_away(watch, Ending::Http)),
+            Some(First::Malformed { length }) => {
+                return Err(turned_away(watch, Ending::Malformed { length }));
+            }
+            Some(First::Tls) if mode == ClientTls::Disable => {
+                return Err(turned_away(watch, Ending::TlsRefused));
+            }
+            Some(First::SslRequest | First::GssEncRequest)
+                if mode == ClientTls::Disable && !answered.contains(&first) =>
+            {
+                watch.look_at_first_bytes();
+                let behind = length.saturating_sub(ENCRYPTION_REQUEST);
+                if behind > 0 {
+                    return Err(Ending::PlaintextInjected { bytes: behind });
+                }
+                if client.write_all(b"N").await.is_err() {
+                    watch.note_close(Side::Client, Close::Reset);
+                    return Err(Ending::Closed);
+                }
+                watch.look(Side::Server, b"N");
+                facts.ssl_answered_by_us = true;
+                answered.push(first);
+            }
+            Some(First::Startup { length: whole, .. }) if length < whole => {}
+            Some(First::CancelRequest) => match cancel_length(watch.first_bytes()) {
+                Ok(whole) if length < whole => {}
+                Ok(_) => return Ok(First::CancelRequest),
+                Err(length) => return Err(turned_away(watch, Ending::Malformed { length })),
+            },
+            Some(first) => return Ok(first),
+            None => {}
+        }
+        more(client, watch, facts.ssl_answered_by_us).await?;
+    }
+}
+
+/// Reads once more; an end of stream or a broken connection is the attempt's ending. `asked` if the
+/// client has already asked for encryption.
+async fn more(client: &mut Stream, watch: &mut Watch<'_>, asked: bool) -> Result<(), Ending> {
+    let count = match client.readable().await {
+        Ok(()) => watch.read_first(client).await,
+        Err(error) => Err(error),
+    };
+    let how = match count {
+        Ok(1..) => return Ok(()),
+        Ok(0) => Close::Eof,
+        Err(_) => Close::Reset,
+    };
+    let spoke = asked || !watch.first_bytes().is_empty();
+    watch.look_at_first_bytes();
+    watch.note_close(Side::Client, how);
+    Err(if spoke { Ending::Closed } else { Ending::Silent })
+}
+
+fn turned_away(watch: &mut Watch<'_>, ending: Ending) -> Ending {
+    watch.look_at_first_bytes();
+    ending
+}
+
+/// The length of a cancel request; `Err` with the length word where it can't hold a key.
+fn cancel_length(bytes: &[u8]) -> Result<usize, u32> {
+    let length = bytes.first_chunk::<4>().map_or(0, |word| u32::from_be_bytes(*word));
+    let size = usize::try_from(length).unwrap_or(usize::MAX);
+    if CANCEL_REQUEST.contains(&size) { Ok(size) } else { Err(length) }
+}
+
+/// Brings a cancel request to the server that gave out its key, and waits for that one to close.
+async fn cancel(shared: &Shared, client: &mut Stream, facts: &mut Facts, watch: &mut Watch<'_>) -> Ending {
+    let key = watch.first_bytes().get(CANCEL_KEY..).unwrap_or_default();
+    let target = shared.registry.keys.server(key);
+    let known = target.is_some();
+    let reached = match target {
+        Some(addr) => shared.dialer.dial_addr(addr, facts.accepted, &mut facts.dials).await,
+        // PostgreSQL ignores a key that it does not know, so the first server that answers will do.
+        None => shared.dialer.dial(facts.accepted, &mut facts.dials).await,
+    };
+    let Some(Reached { stream: mut server, addr }) = reached else {
+        watch.look_at_first_bytes();
+        return Ending::Cancel { known, delivered: false };
+    };
+    facts.server = Some(addr);
+    facts.our_outgoing = server.local();
+    let delivered = matches!(watch.carry(client, &mut server).await, Pause::Attention(Attention::Cancel));
+    // The client waits for the end of its connection to know that the server has acted on it.
+    let _ = timeout(LINGER, watch.carry(client, &mut server)).await;
+    Ending::Cancel { known, delivered }
+}
+
+/// Goes on carrying after the verdict, until both sides have closed or lingered enough.
+async fn linger(shared: &Shared, client: &mut Stream, server: &mut Stream, watch: &mut Watch<'_>) {
+    tokio::select! {
+        _ = timeout(LINGER, watch.carry(client, server)) => {}
+        () = stopped(shared) => {}
+    }
+}
+
+/// A failed login inside TLS shows itself only by an early end: waits a moment for that.
+async fn watch_opaque(shared: &Shared, client: &mut Stream, server: &mut Stream, watch: &mut Watch<'_>) {
+    tokio::select! {
+        _ = timeout(OPAQUE_WATCH, watch.carry(client, server)) => {}
+        () = stopped(shared) => watch.note_close(Side::Client, Close::Shutdown),
+    }
+}
+
+/// Gives both sockets to the engine once nothing that was read is still in our hands.
+async fn hand_over(
+    shared: &Shared,
+    mut client: Stream,
+    mut server: Stream,
+    mut watch: Watch<'_>,
+    mut tail: Tail,
+) {
+    let flushed = tokio::select! {
+        biased;
+        () = watch.flush(&mut client, &mut server) => true,
+        () = stopped(shared) => false,
+    };
+    tail.bytes = (watch.up.bytes, watch.down.bytes);
+    let first = watch.first.map(|(side, how, _)| (side, how));
+    if !flushed || watch.is_over() {
+        drop((client, server));
+        return Box::new(tail).ended(Totals { first, ..Totals::default() });
+    }
+    // A socket that can't be taken out of the runtime, or into the engine, is closed by that.
+    if let (Ok(client), Ok(server)) = (client.into_fd(), server.into_fd())
+        && let Err(error) = shared.engine.add(client, server, Box::new(tail))
+    {
+        tracing::warn!(error = %error, "the relay engine took no connection");
+    }
+    // The order matters: whoever stops the proxy sets the phase first and closes the pairs then, so
+    // either it sees this pair or we see the phase.
+    if *shared.phase.borrow() == Phase::Stopped {
+        shared.engine.close_all();
+    }
+}
+
+async fn stopped(shared: &Shared) {
+    let mut phase = shared.phase.subscribe();
+    // The sender is in `shared`, so waiting can't fail.
+    let _ = phase.wait_for(|phase| *phase == Phase::Stopped).await;
+}
+
+/// Tells a client why it is turned away, and gives it a moment to read that.
+async fn refuse(mut client: Stream, sqlstate: &str, message: &str) {
+    let farewell = async {
+        client.write_all(&fatal(sqlstate, message)).await?;
+        client.shutdown().await?;
+        // Closing a socket that has unread bytes resets it, and the reset overtakes the message.
+        let mut buffer = [0; 1024];
+        for _ in 0..REFUSED_READS {
+            if client.read(&mut buffer).await? == 0 {
+                break;
+            }
+        }
+        Ok::<_, std::io::Error>(())
+    };
+    // A client that does not want to hear it need not.
+    let _ = timeout(FAREWELL, farewell).await;
+}
+
+/// An ErrorResponse of severity FATAL.
+fn fatal(sqlstate: &str, message: &str) -> Vec<u8> {
+    let mut body = Vec::with_capacity(64 + message.len());
+    for (field, value) in [(b'S', "FATAL"), (b'V', "FATAL"), (b'C', sqlstate), (b'M', message)] {
+        body.push(field);
+        body.extend_from_slice(value.as_bytes());
+        body.push(0);
+    }
+    body.push(0);
+    let length = u32::try_from(body.len() + 4).unwrap_or(u32::MAX);
+    let mut packet = vec![b'E'];
+    packet.extend_from_slice(&length.to_be_bytes());
+    packet.append(&mut body);
+    packet
+}
+
+/// What stays of a connection while the engine carries it.
+struct Tail {
+    registry: Arc<Registry>,
+    id: u64,
+    accepted: Instant,
+    key: Option<u64>,
+    /// Bytes carried before the hand-over: client's and server's.
+    bytes: (u64, u64),
+    _permit: Permit,
+}
+
+impl Guard for Tail {
+    fn ended(mut self: Box<Self>, totals: Totals) {
+        // Before the report, so that whoever reads it finds the key gone. The permit goes last: when
+        // the count of connections is zero, everything has been reported.
+        self.forget_key();
+        let closed = Closed {
+            id: self.id,
+            client_bytes: self.bytes.0 + totals.client_bytes,
+            server_bytes: self.bytes.1 + totals.server_bytes,
+            first: totals.first,
+            elapsed: self.accepted.elapsed(),
+        };
+        self.registry.sink.closed(closed);
+    }
+}
+
+impl Tail {
+    fn forget_key(&mut self) {
+        if let Some(key) = self.key.take() {
+            self.registry.keys.forget(key);
+        }
+    }
+}
+
+impl Drop for Tail {
+    fn drop(&mut self) {
+        self.forget_key();
+    }
+}
+
+/// SSLRequest and GSSENCRequest are this long.
+const ENCRYPTION_REQUEST: usize = 8;
+
+/// Where a cancel request's key begins: behind length and code.
+const CANCEL_KEY: usize = 8;
+
+/// A cancel request's length: a process id and a secret of 4 to 256 bytes behind length and code.
+const CANCEL_REQUEST: std::ops::RangeInclusive<usize> = 16..=268;
+
+/// How long both sides have for their teardown after a verdict that ends the connection.
+const LINGER: Duration = Duration::from_secs(10);
+
+/// How long an opaque connection is watched for an early end: a login that fails inside TLS ends
+/// within a second or so (PostgreSQL's `auth_delay` aside).
+const OPAQUE_WATCH: Duration = Duration::from_secs(2);
+
+/// How long a client that is turned away has to read why.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Reads of 1 KiB from a client that is turned away: a startup packet fits in, a flood does not.
+const REFUSED_READS: usize = 16;

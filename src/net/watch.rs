@@ -1,0 +1,253 @@
+//! The relay of the handshake phase: carries each chunk on, then shows it to the observer.
+//!
+//! Both directions run in one task and neither waits for the other: a direction reads only when what
+//! it read before is written, so a stalled reader stops its own sender and nobody else.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::handshake::{Attention, Chunk, Close, Observer, Side};
+
+use super::Sink;
+use super::endpoint::Stream;
+
+/// Both directions of a connection that is watched, and the observer.
+pub(super) struct Watch<'a> {
+    pub(super) up: Leg,
+    pub(super) down: Leg,
+    /// Who stopped first, how and when.
+    pub(super) first: Option<(Side, Close, Duration)>,
+    pub(super) observer: Observer,
+    accepted: Instant,
+    id: u64,
+    sink: &'a dyn Sink,
+    /// Off while what was read is to be written before the sockets change hands.
+    reading: bool,
+}
+
+/// One direction.
+#[derive(Debug, Default)]
+pub(super) struct Leg {
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+    /// Bytes written on.
+    pub(super) bytes: u64,
+    eof: bool,
+    over: bool,
+}
+
+/// Why carrying paused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pause {
+    /// The observer's attention is no longer what it was.
+    Attention(Attention),
+    /// Both directions came to their end.
+    Over,
+}
+
+impl<'a> Watch<'a> {
+    pub(super) fn new(id: u64, accepted: Instant, sink: &'a dyn Sink) -> Self {
+        let (up, down) = (Leg::default(), Leg::default());
+        let observer = Observer::new();
+        Self { up, down, first: None, observer, accepted, id, sink, reading: true }
+    }
+
+    /// Carries both directions until the observer's attention changes or both are over.
+    pub(super) async fn carry(&mut self, client: &mut Stream, server: &mut Stream) -> Pause {
+        let before = self.observer.attention();
+        self.reading = true;
+        std::future::poll_fn(|context| self.poll_carry(context, client, server, before)).await
+    }
+
+    /// Writes what was read; then nothing is left in our hands.
+    pub(super) async fn flush(&mut self, client: &mut Stream, server: &mut Stream) {
+        self.reading = false;
+        let before = self.observer.attention();
+        std::future::poll_fn(|context| {
+            self.poll_leg(context, Side::Client, client, server, before);
+            self.poll_leg(context, Side::Server, client, server, before);
+            let empty = |leg: &Leg| leg.over || leg.start == leg.end;
+            if empty(&self.up) && empty(&self.down) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.up.over && self.down.over
+    }
+
+    /// Shows a chunk to the observer (and to whoever keeps captures).
+    pub(super) fn look(&mut self, from: Side, bytes: &[u8]) {
+        let chunk = Chunk { at: self.accepted.elapsed(), from, bytes };
+        self.sink.chunk(self.id, chunk);
+        self.observer.eat(chunk);
+    }
+
+    pub(super) fn note_close(&mut self, side: Side, how: Close) {
+        let at = self.accepted.elapsed();
+        self.first.get_or_insert((side, how, at));
+        self.observer.closed(at, side, how);
+    }
+
+    /// Reads once from a client that has no server yet; `Ok(0)` when it has hung up.
+    pub(super) async fn read_first(&mut self, client: &mut Stream) -> std::io::Result<usize> {
+        self.up.make_room();
+        let leg = &mut self.up;
+        let count = std::future::poll_fn(|context| {
+            let mut buffer = ReadBuf::new(leg.buffer.get_mut(leg.end..).unwrap_or_default());
+            ready!(Pin::new(&mut *client).poll_read(context, &mut buffer))?;
+            Poll::Ready(Ok::<_, std::io::Error>(buffer.filled().len()))
+        })
+        .await?;
+        leg.end += count;
+        Ok(count)
+    }
+
+    /// What was read from the client and is neither written nor looked at.
+    pub(super) fn first_bytes(&self) -> &[u8] {
+        self.up.waiting()
+    }
+
+    /// Looks at the first bytes although nobody gets them, and drops them.
+    pub(super) fn look_at_first_bytes(&mut self) {
+        let buffer = std::mem::take(&mut self.up.buffer);
+        self.look(Side::Client, buffer.get(self.up.start..self.up.end).unwrap_or_default());
+        (self.up.start, self.up.end) = (0, 0);
+        self.up.buffer = buffer;
+    }
+
+    fn poll_carry(
+        &mut self,
+        context: &mut Context<'_>,
+        client: &mut Stream,
+        server: &mut Stream,
+        before: Attention,
+    ) -> Poll<Pause> {
+        for side in [Side::Client, Side::Server] {
+            self.poll_leg(context, side, client, server, before);
+            let now = self.observer.attention();
+            if now != before {
+                return Poll::Ready(Pause::Attention(now));
+            }
+        }
+        // Each leg that is not over has left its waker with the socket it waits for.
+        if self.is_over() { Poll::Ready(Pause::Over) } else { Poll::Pending }
+    }
+
+    /// Carries what `side` sends until a socket is not ready, the leg is over, or the attention changes.
+    fn poll_leg(
+        &mut self,
+        context: &mut Context<'_>,
+        side: Side,
+        client: &mut Stream,
+        server: &mut Stream,
+        before: Attention,
+    ) {
+        let (from, to) = match side {
+            Side::Client => (client, server),
+            Side::Server => (server, client),
+        };
+        while !self.leg(side).over && self.observer.attention() == before {
+            let leg = self.leg(side);
+            let step = if leg.start < leg.end {
+                self.poll_write(context, side, to)
+            } else if leg.eof {
+                // A receiver that is already gone can't be told, and does not need to be.
+                let step = Pin::new(&mut *to).poll_shutdown(context).map(|_| ());
+                leg.over = step.is_ready();
+                step
+            } else if self.reading {
+                self.poll_read(context, side, from)
+            } else {
+                return;
+            };
+            if step.is_pending() {
+                return;
+            }
+        }
+    }
+
+    fn poll_write(&mut self, context: &mut Context<'_>, side: Side, to: &mut Stream) -> Poll<()> {
+        let leg = self.leg(side);
+        match ready!(Pin::new(to).poll_write(context, leg.waiting())) {
+            Ok(count) if count > 0 => {
+                // The buffer is lent out for the look, so that the observer can have the rest of us.
+                let buffer = std::mem::take(&mut leg.buffer);
+                let start = leg.start;
+                leg.start += count;
+                leg.bytes += count as u64;
+                self.look(side, buffer.get(start..start + count).unwrap_or_default());
+                self.leg(side).put_back(buffer);
+            }
+            _ => {
+                // The receiver is gone; what it sent before can still be read, so only this
+                // direction is over.
+                self.leg(side).over = true;
+                self.note_close(other(side), Close::Reset);
+            }
+        }
+        Poll::Ready(())
+    }
+
+    fn poll_read(&mut self, context: &mut Context<'_>, side: Side, from: &mut Stream) -> Poll<()> {
+        let leg = self.leg(side);
+        leg.make_room();
+        let mut buffer = ReadBuf::new(&mut leg.buffer);
+        let read = ready!(Pin::new(from).poll_read(context, &mut buffer));
+        let count = buffer.filled().len();
+        match read {
+            Ok(()) if count > 0 => (leg.start, leg.end) = (0, count),
+            Ok(()) => {
+                leg.eof = true;
+                self.note_close(side, Close::Eof);
+            }
+            Err(_) => {
+                // Nothing can be written to a socket that was reset, so both directions are over.
+                (self.up.over, self.down.over) = (true, true);
+                self.note_close(side, Close::Reset);
+            }
+        }
+        Poll::Ready(())
+    }
+
+    fn leg(&mut self, side: Side) -> &mut Leg {
+        match side {
+            Side::Client => &mut self.up,
+            Side::Server => &mut self.down,
+        }
+    }
+}
+
+impl Leg {
+    fn waiting(&self) -> &[u8] {
+        self.buffer.get(self.start..self.end).unwrap_or_default()
+    }
+
+    /// The buffer comes with the first bytes, so that a silent stranger has none.
+    fn make_room(&mut self) {
+        if self.buffer.is_empty() {
+            self.buffer = vec![0; BUFFER];
+        }
+    }
+
+    fn put_back(&mut self, buffer: Vec<u8>) {
+        self.buffer = buffer;
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        }
+    }
+}
+
+pub(super) fn other(side: Side) -> Side {
+    match side {
+        Side::Client => Side::Server,
+        Side::Server => Side::Client,
+    }
+}
+
+/// A buffer of the handshake phase: holds the longest startup packet, and any login's messages.
+const BUFFER: usize = 16 * 1024;
