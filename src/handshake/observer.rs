@@ -47,6 +47,8 @@ pub struct Observer {
     key: Secret<Vec<u8>>,
     record: Box<Record>,
     now: Duration,
+    /// Whose bytes are being looked at.
+    speaker: Side,
 }
 
 /// Where the conversation is.
@@ -95,6 +97,7 @@ impl Observer {
             key: Secret::default(),
             record: Box::default(),
             now: Duration::ZERO,
+            speaker: Side::Client,
         }
     }
 
@@ -107,7 +110,7 @@ impl Observer {
     }
 
     fn slice(&mut self, chunk: Chunk<'_>) {
-        self.now = chunk.at;
+        (self.now, self.speaker) = (chunk.at, chunk.from);
         let length = u64::try_from(chunk.bytes.len()).unwrap_or(u64::MAX);
         match chunk.from {
             Side::Client => {
@@ -289,7 +292,7 @@ impl Observer {
                     self.record.hello_after_no = true;
                     self.record.step = Some(Step::SslRequest);
                 }
-                self.open_tunnel(Side::Client);
+                self.open_tunnel();
                 false
             }
             First::Http => {
@@ -499,7 +502,7 @@ impl Observer {
                     self.end(Attention::Opaque);
                     return false;
                 }
-                self.open_tunnel(Side::Server);
+                self.open_tunnel();
                 false
             }
             _ => {

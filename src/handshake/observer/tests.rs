@@ -65,6 +65,14 @@ fn a_server_that_spoke_before_a_direct_client_hello_is_heard_first_however_it_is
 }
 
 #[test]
+fn a_hello_sent_before_the_answer_n_is_older_than_what_follows_the_answer() {
+    for answer in [b"NR\0\0\0\x08\0\0\0\0", b"NE\0\0\0\x08M\0\0\0", b"SR\0\0\0\x08\0\0\0\0"] {
+        check(&[(Client, SSL), (Client, b"\x16$"), (Server, answer)]);
+        check(&[(Client, SSL), (Client, HELLO), (Server, answer)]);
+    }
+}
+
+#[test]
 fn what_is_no_tls_behind_encrypted_data_of_both_sides_changes_nothing() {
     let encrypted = b"\x17\x03\x03\0\x01a";
     let behind = [encrypted, b"HTTP/1.1".as_slice()].concat();

@@ -27,14 +27,14 @@ impl Tunnel {
 
 impl Observer {
     /// Takes what both sides have sent already, in the order in which it would have come byte by
-    /// byte: `opener` sent the byte that opened the tunnel, so what the other side has sent is older
+    /// byte: the speaker sent the byte that opened the tunnel, so what the other side has sent is older
     /// than what follows that byte.
-    pub(super) fn open_tunnel(&mut self, opener: Side) {
+    pub(super) fn open_tunnel(&mut self) {
         self.phase = Phase::Tunnel;
         self.record.tls.get_or_insert_default();
-        let client_spoke = opener == Side::Client;
+        let client_spoke = self.speaker == Side::Client;
         self.tunnel = Some(Box::new(Tunnel { client_spoke, ..Tunnel::default() }));
-        let order = match opener {
+        let order = match self.speaker {
             Side::Client => [Side::Server, Side::Client],
             Side::Server => [Side::Client, Side::Server],
         };
