@@ -12,6 +12,7 @@ pub mod cli;
 pub mod config;
 mod demo;
 mod desk;
+pub mod hba;
 mod output;
 mod proxy;
 
@@ -25,6 +26,7 @@ pub fn main() -> ExitCode {
     };
     log_to_stderr();
     let result = match cli.command {
+        Command::Hba(args) => return hba::run(&args).unwrap_or_else(|failure| fail(&failure)),
         Command::Proxy(args) => proxy::run(&args),
         Command::Explain { cause } => print(explain(cause).as_bytes()),
         Command::Demo(args) => demo::run(&args),
@@ -37,11 +39,13 @@ pub fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("pgwhy: {}", failure.text);
-            ExitCode::from(failure.code)
-        }
+        Err(failure) => fail(&failure),
     }
+}
+
+fn fail(failure: &Failure) -> ExitCode {
+    eprintln!("pgwhy: {}", failure.text);
+    ExitCode::from(failure.code)
 }
 
 /// Why the program ends, in words that name what to change.
