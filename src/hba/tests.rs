@@ -78,8 +78,8 @@ fn what_changes_with_the_version() {
     line("host all all all oauth issuer=x scope=y", 18, None);
     line("host all all all oauth issuer=x", 18, Some(("option_missing", 18)));
     let long = format!("local {} all trust", "x".repeat(10_240));
-    line(&long, 16, Some(("token_too_long", 7)));
-    line(&long, 17, None);
+    line(&long, 15, Some(("token_too_long", 7)));
+    line(&long, 16, None);
     line(&long, 13, Some(("line_too_long", 1)));
 }
 

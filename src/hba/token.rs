@@ -142,8 +142,8 @@ impl<'a> Reader<'a> {
             at = found.next;
             let Some((start, text)) = found.token else { return at };
             let place = line.place(start, found.next);
-            if self.version <= 16 && text.len() >= MAX_TOKEN_16 {
-                let message = format!("a word may have {} bytes before PostgreSQL 17", MAX_TOKEN_16 - 1);
+            if self.version <= 15 && text.len() >= MAX_TOKEN_15 {
+                let message = format!("a word may have {} bytes before PostgreSQL 16", MAX_TOKEN_15 - 1);
                 *error =
                     Some(Problem::error("token_too_long", &place, message, "split the list with commas"));
                 return line.text.len();
@@ -327,8 +327,8 @@ const MAX_DEPTH: usize = 10;
 /// Files that include each other twice grow without end long before they are too deep.
 const MAX_FILES: usize = 1000;
 
-/// PostgreSQL: `MAX_TOKEN` up to version 16, with its NUL.
-const MAX_TOKEN_16: usize = 10_240;
+/// PostgreSQL: `MAX_TOKEN` up to version 15, with its NUL.
+const MAX_TOKEN_15: usize = 10_240;
 
 /// PostgreSQL: `MAX_LINE` up to version 13, with its NUL.
 const MAX_LINE_13: usize = 8_191;
