@@ -330,13 +330,9 @@ fn built(version: Version, server: &Server, control: &mut Control) -> Settings {
 }
 
 fn read(data: &Path, settings: &Settings) -> (HbaFile, IdentFile) {
-    let error = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::NotFound => FileError::missing(),
-        _ => FileError::new(error.to_string()),
-    };
-    let contents = |path: &Path| std::fs::read(path).map_err(error);
+    let contents = |path: &Path| std::fs::read(path).map_err(|error| FileError::from(&error));
     let list = |path: &Path| {
-        let entries = std::fs::read_dir(path).map_err(error)?;
+        let entries = std::fs::read_dir(path).map_err(|error| FileError::from(&error))?;
         Ok(entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect())
     };
     let files = Files { read: &contents, list: &list };

@@ -188,25 +188,18 @@ fn contents(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, FileError> {
-    std::fs::read(path).map_err(|error| unreadable(&error))
+    std::fs::read(path).map_err(|error| FileError::from(&error))
 }
 
 fn list(path: &Path) -> Result<Vec<String>, FileError> {
     let mut names = Vec::new();
-    for entry in std::fs::read_dir(path).map_err(|error| unreadable(&error))? {
-        let entry = entry.map_err(|error| unreadable(&error))?;
+    for entry in std::fs::read_dir(path).map_err(|error| FileError::from(&error))? {
+        let entry = entry.map_err(|error| FileError::from(&error))?;
         if !entry.path().is_dir() {
             names.push(entry.file_name().to_string_lossy().into_owned());
         }
     }
     Ok(names)
-}
-
-fn unreadable(error: &io::Error) -> FileError {
-    match error.kind() {
-        io::ErrorKind::NotFound => FileError::missing(),
-        _ => FileError::new(error.to_string()),
-    }
 }
 
 fn connection(args: &HbaArgs) -> Option<Connection> {

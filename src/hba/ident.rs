@@ -63,6 +63,7 @@ pub fn parse_ident(path: &Path, files: &Files<'_>, server: &Server) -> IdentFile
         Err(problem) => file.problems.push(problem),
     }
     file.would_load = file.problems.is_empty();
+    file.problems.append(&mut reader.warnings);
     file.sources = reader.sources;
     file
 }

@@ -80,7 +80,10 @@ fn what_changes_with_the_version() {
     let long = format!("local {} all trust", "x".repeat(10_240));
     line(&long, 15, Some(("token_too_long", 7)));
     line(&long, 16, None);
+    line(&long, 13, Some(("token_too_long", 7)));
+    let long = format!("local {}all all trust", "x,".repeat(10_300));
     line(&long, 13, Some(("line_too_long", 1)));
+    line(&long, 14, None);
 }
 
 #[test]
@@ -346,6 +349,19 @@ fn circles_of_files_end() {
     assert!(file.problems.iter().any(|problem| problem.id == "include_depth"));
     let file = disk(15, &[("pg_hba.conf", "local @pg_hba.conf all trust")]);
     assert_eq!(problems(&file)[0].0, "include_depth");
+}
+
+#[test]
+fn a_directory_in_place_of_a_file_is_empty() {
+    let read = |path: &Path| match path == Path::new("/etc/pg/pg_hba.conf") {
+        true => Ok(b"local all,@hba.d all trust\nlocal @hba.d all peer".to_vec()),
+        false => Err(FileError::directory()),
+    };
+    let files = Files { read: &read, list: &|_| Err(FileError::missing()) };
+    let file = parse(Path::new("/etc/pg/pg_hba.conf"), &files, &Server::of_version(18));
+    assert_eq!(file.rules.len(), 1);
+    let expected = [("field_missing", 2, 22), ("directory_as_file", 1, 11), ("directory_as_file", 2, 7)];
+    assert_eq!(problems(&file), expected);
 }
 
 #[test]
