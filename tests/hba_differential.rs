@@ -45,6 +45,12 @@ fn compare(version: Version) {
     let pairs = number("PGWHY_HBA_PAIRS", 300);
     let seed = u64::try_from(number("PGWHY_HBA_SEED", 20_261_121)).unwrap();
     let mut bench = Bench::start(version);
+    let (text, logins) = draw::pinned(bench.settings.version);
+    bench.write(&[("pg_hba.conf".to_owned(), text), ("pg_ident.conf".to_owned(), String::new())].into());
+    bench.compare_reading();
+    bench.reload();
+    assert!(bench.hba.would_load, "{:?}", bench.hba.problems);
+    bench.compare_logins(&logins);
     let (mut done, mut read) = (0, 0);
     let mut round = 0;
     while done < pairs {
@@ -64,7 +70,12 @@ fn compare(version: Version) {
         read += 1;
     }
     println!("{version:?}: {done} logins under {round} files, {read} files read, {:?}", bench.tally);
-    assert!(bench.differences.is_empty(), "{} differences\n{}", bench.differences.len(), bench.differences.concat());
+    assert!(
+        bench.differences.is_empty(),
+        "{} differences\n{}",
+        bench.differences.len(),
+        bench.differences.concat()
+    );
     assert!(bench.tally.len() >= 12, "the draw is too narrow: {:?}", bench.tally);
 }
 
@@ -105,16 +116,13 @@ impl Bench {
         let server = Server::start(version, &plan);
         let mut control = Control::open(&server);
         let settings = built(version, &server, &mut control);
-        let mut world = World::default();
-        world.roles = draw::roles();
         let own = |address: &str, mask: &str| Interface {
             address: address.parse().unwrap(),
             mask: mask.parse().unwrap(),
         };
-        world.interfaces = Some(vec![
-            own("127.0.0.1", "255.0.0.0"),
-            own("::1", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
-        ]);
+        let interfaces =
+            vec![own("127.0.0.1", "255.0.0.0"), own("::1", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")];
+        let world = World { roles: draw::roles(), interfaces: Some(interfaces), ..World::default() };
         let start = "local all postgres trust\n".to_owned();
         Self {
             hba_in_force: hba::parse_text("start", &start, &settings),
@@ -200,12 +208,17 @@ impl Bench {
         self.mark();
         let log = self.take_log();
         self.count("files refused", usize::from(!self.hba.would_load));
-        let refused = |file: &str| log.iter().any(|line| line.contains("was not reloaded") && line.contains(file));
+        let refused =
+            |file: &str| log.iter().any(|line| line.contains("was not reloaded") && line.contains(file));
         if refused("pg_hba.conf") == self.hba.would_load {
             self.differ(&format!("would_load is {}, the log says:\n{}", self.hba.would_load, log.join("\n")));
         }
         if refused("pg_ident.conf") == self.ident.would_load {
-            self.differ(&format!("pg_ident.conf: would_load is {}:\n{}", self.ident.would_load, log.join("\n")));
+            self.differ(&format!(
+                "pg_ident.conf: would_load is {}:\n{}",
+                self.ident.would_load,
+                log.join("\n")
+            ));
         }
         if !refused("pg_hba.conf") {
             self.hba_in_force = self.hba.clone();
@@ -235,7 +248,12 @@ impl Bench {
         self.mark();
         let log = self.take_log();
         let lines = login::matched_lines(&log);
-        assert_eq!(lines.len(), logins.len(), "one «connection received» for each login:\n{}", log.join("\n"));
+        assert_eq!(
+            lines.len(),
+            logins.len(),
+            "one «connection received» for each login:\n{}",
+            log.join("\n")
+        );
         for ((login, seen), line) in logins.iter().zip(&seen).zip(lines) {
             self.compare_login(login, seen, line);
         }
@@ -250,6 +268,9 @@ impl Bench {
         let rule = decision.line.as_ref().and_then(|at| self.hba_in_force.rule(at)).cloned();
         self.count(&format!("{:?}", decision.verdict), 1);
         self.count("lines named by the log", usize::from(line.is_some()));
+        self.count("over TLS", usize::from(login.tls));
+        self.count("over IPv6", usize::from(login.address.is_some_and(|address| address.is_ipv6())));
+        self.count("over the socket", usize::from(login.kind == hba::Kind::Local));
         let mut wrong = Vec::new();
         if !decision.certain {
             // Beyond this program: then it says so, and that is no difference.
@@ -295,30 +316,31 @@ fn built(version: Version, server: &Server, control: &mut Control) -> Settings {
     let mut settings = Settings::of_version(if version == Version::V15 { 15 } else { 18 });
     settings.ssl = Some(true);
     settings.oauth_validators = Some(Vec::new());
-    let probe = "host all all all gss\nlocal all all pam\nlocal all all ldap ldapprefix=x\nlocal all all bsd\n";
+    let probe =
+        "host all all all gss\nlocal all all pam\nlocal all all ldap ldapprefix=x\nlocal all all bsd\n";
     let path = server.data().join("pg_hba.conf");
     let before = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, probe).unwrap();
     let rows = control.hba_rows(settings.version >= 16);
     std::fs::write(&path, before).unwrap();
-    let has = |line: usize| rows.iter().any(|row| row.contains(&format!(":{line} ")) && !row.contains("refused"));
+    let has =
+        |line: usize| rows.iter().any(|row| row.contains(&format!(":{line} ")) && !row.contains("refused"));
     (settings.gss, settings.pam, settings.ldap, settings.bsd) = (has(1), has(2), has(3), has(4));
     settings
 }
 
 fn read(data: &Path, settings: &Settings) -> (HbaFile, IdentFile) {
-    let error = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::NotFound => FileError::missing(),
-        _ => FileError::new(error.to_string()),
-    };
-    let contents = |path: &Path| std::fs::read(path).map_err(error);
+    let contents = |path: &Path| std::fs::read(path).map_err(|error| FileError::from(&error));
     let list = |path: &Path| {
-        let entries = std::fs::read_dir(path).map_err(error)?;
+        let entries = std::fs::read_dir(path).map_err(|error| FileError::from(&error))?;
         Ok(entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect())
     };
     let files = Files { read: &contents, list: &list };
     let path = |name: &str| data.join(name);
-    (hba::parse(&path("pg_hba.conf"), &files, settings), hba::parse_ident(&path("pg_ident.conf"), &files, settings))
+    (
+        hba::parse(&path("pg_hba.conf"), &files, settings),
+        hba::parse_ident(&path("pg_ident.conf"), &files, settings),
+    )
 }
 
 /// Our reading in the form of the server's view: one text a line, sorted.
@@ -328,14 +350,16 @@ fn rows(file: &HbaFile) -> Vec<String> {
         let name = if with_names { at.file.to_string() } else { String::new() };
         format!("{name}:{}", at.line)
     };
-    let mut rows: Vec<String> = file.rules.iter().map(|rule| format!("{} {}", at(&rule.at), row(rule))).collect();
+    let mut rows: Vec<String> =
+        file.rules.iter().map(|rule| format!("{} {}", at(&rule.at), row(rule))).collect();
     rows.extend(file.refused.iter().map(|line| format!("{} refused", at(line))));
     rows.sort();
     rows
 }
 
 fn row(rule: &Rule) -> String {
-    let words = |list: &[hba::Pattern]| list.iter().map(|p| p.token.text.clone()).collect::<Vec<_>>().join("|");
+    let words =
+        |list: &[hba::Pattern]| list.iter().map(|p| p.token.text.clone()).collect::<Vec<_>>().join("|");
     let (address, mask) = match &rule.address {
         None => (String::new(), String::new()),
         Some(Address::Net { address, mask }) => (address.to_string(), mask.to_string()),
@@ -377,7 +401,9 @@ fn name_of(address: IpAddr) -> ClientName {
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
     let reverse = ask("hosts", &address.to_string());
-    let Some(name) = reverse.split_whitespace().nth(1).map(str::to_owned) else { return ClientName::Nameless };
+    let Some(name) = reverse.split_whitespace().nth(1).map(str::to_owned) else {
+        return ClientName::Nameless;
+    };
     let forward = ask("ahosts", &name);
     let addresses = forward.lines().filter_map(|line| line.split_whitespace().next()?.parse().ok()).collect();
     ClientName::Named { name, addresses: Some(addresses) }
@@ -388,4 +414,3 @@ fn user_name(uid: u32) -> String {
     let entry = passwd.lines().find(|line| line.split(':').nth(2) == Some(&uid.to_string()));
     entry.and_then(|line| line.split(':').next()).expect("this user has a name").to_owned()
 }
-

@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::hba::HbaArgs;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
@@ -17,7 +18,8 @@ use crate::diagnose::Cause;
 Examples:
   pgwhy demo                                   see it work: a dozen logins that fail
   pgwhy proxy --upstream \"$DATABASE_URL\"       then point the application at 127.0.0.1:7432
-  pgwhy explain password_mismatch              the page of one cause")]
+  pgwhy explain password_mismatch              the page of one cause
+  pgwhy hba pg_hba.conf                        mistakes in it; with --addr and --user, who may log in")]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -35,6 +37,8 @@ pub enum Command {
         #[arg(value_parser = CauseId, hide_possible_values = true)]
         cause: Option<Cause>,
     },
+    /// Say which line of pg_hba.conf decides a login, or what is wrong with the file
+    Hba(Box<HbaArgs>),
     /// Bring up a throw-away PostgreSQL and a proxy, and explain a dozen logins that fail
     Demo(DemoArgs),
     /// Print a completion script for a shell

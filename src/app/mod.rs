@@ -14,6 +14,7 @@ pub mod config;
 mod demo;
 mod desk;
 pub mod follow;
+pub mod hba;
 mod judging;
 mod output;
 mod proxy;
@@ -29,6 +30,7 @@ pub fn main() -> ExitCode {
     };
     log_to_stderr();
     let result = match cli.command {
+        Command::Hba(args) => return hba::run(&args).unwrap_or_else(|failure| fail(&failure)),
         Command::Proxy(args) => proxy::run(&args),
         Command::Explain { cause } => print(explain(cause).as_bytes()),
         Command::Demo(args) => demo::run(&args),
@@ -41,11 +43,13 @@ pub fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("pgwhy: {}", failure.text);
-            ExitCode::from(failure.code)
-        }
+        Err(failure) => fail(&failure),
     }
+}
+
+fn fail(failure: &Failure) -> ExitCode {
+    eprintln!("pgwhy: {}", failure.text);
+    ExitCode::from(failure.code)
 }
 
 /// Why the program ends, in words that name what to change.

@@ -106,3 +106,46 @@ fn world() -> World {
     world.client_name = ClientName::Named { name: "joe.example.org".to_owned(), addresses: Some(Vec::new()) };
     world
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file with a bit of everything.
+    const SAMPLE: &str = "\u{6}# comment\nlocal all \"all\",+staff peer map=m\nhost sameuser @list 10.0.0.0/8 md5\n\
+        hostssl samerole /^j(o)+e$ .example.org cert clientcert=verify-full\nhostnossl all all ::1 ffff:: trust\\\n\n\
+        host replication joe samenet ldap ldapbasedn=\"a,b\" ldapbindpasswd=x\r\ninclude a.conf\ninclude_dir d\n\
+        host all all 127.0.0.1/32 scram-sha-256\nhost all all all reject # end\ninclude self\nlocal \"\"\"\" \"x y\" ident";
+
+    #[test]
+    fn every_prefix_of_a_file_keeps_the_promises() {
+        for end in 0..=SAMPLE.len() {
+            hba(&SAMPLE.as_bytes()[..end]);
+            ident(&SAMPLE.as_bytes()[..end]);
+        }
+    }
+
+    #[test]
+    fn pieces_in_any_order_keep_the_promises() {
+        let pieces: Vec<&str> = SAMPLE.split_inclusive([' ', ',', '\n', '"', '/', '=', '\\']).collect();
+        let extra =
+            ["\0", "\r\\\n", "\u{fffd}", "(", "[", "{2}", "*", "\\1", "@self", "include self\n", "\t"];
+        let mut state = 88_172_645_463_325_252_u64;
+        let mut next = |limit: usize| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            usize::try_from(state % limit as u64).unwrap()
+        };
+        for _ in 0..1500 {
+            let mut text = String::new();
+            for _ in 0..next(24) {
+                let piece = next(pieces.len() + extra.len());
+                text.push_str(pieces.get(piece).unwrap_or_else(|| &extra[piece - pieces.len()]));
+            }
+            hba(text.as_bytes());
+            ident(text.as_bytes());
+            regex(text.as_bytes());
+        }
+    }
+}

@@ -63,6 +63,7 @@ pub fn parse_ident(path: &Path, files: &Files<'_>, server: &Server) -> IdentFile
         Err(problem) => file.problems.push(problem),
     }
     file.would_load = file.problems.is_empty();
+    file.problems.append(&mut reader.warnings);
     file.sources = reader.sources;
     file
 }
@@ -192,7 +193,8 @@ impl Mapping {
                 if !regex.is_match(system_user).ok_or_else(unknown)? {
                     return Err(NotMapped::SystemUser(self.system_user.written()));
                 }
-                let literal = !special || (self.pg_user.token.group().is_none() && self.pg_user.regex.is_none());
+                let literal =
+                    !special || (self.pg_user.token.group().is_none() && self.pg_user.regex.is_none());
                 if literal && target.contains("\\1") {
                     let group = regex.first_group(system_user).ok_or_else(unknown)?.flatten();
                     let group = group.ok_or(NotMapped::NoGroup)?;

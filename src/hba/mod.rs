@@ -54,6 +54,8 @@ pub use world::{ClientName, Connection, Interface, Kind, Missing, Replication, R
 pub struct FileError {
     /// It is not there.
     pub missing: bool,
+    /// It is a directory.
+    pub directory: bool,
     /// In words.
     pub text: String,
 }
@@ -61,12 +63,27 @@ pub struct FileError {
 impl FileError {
     /// An error in words; the file may be there.
     pub fn new(text: impl Into<String>) -> Self {
-        Self { missing: false, text: text.into() }
+        Self { missing: false, directory: false, text: text.into() }
     }
 
     /// There is no such file.
     pub fn missing() -> Self {
-        Self { missing: true, text: "there is no such file".to_owned() }
+        Self { missing: true, directory: false, text: "there is no such file".to_owned() }
+    }
+
+    /// A directory stands where a file is wanted.
+    pub fn directory() -> Self {
+        Self { missing: false, directory: true, text: "this is a directory".to_owned() }
+    }
+}
+
+impl From<&std::io::Error> for FileError {
+    fn from(error: &std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::NotFound => Self::missing(),
+            std::io::ErrorKind::IsADirectory => Self::directory(),
+            _ => Self::new(error.to_string()),
+        }
     }
 }
 
@@ -142,6 +159,7 @@ pub fn parse(path: &Path, files: &Files<'_>, server: &Server) -> HbaFile {
             file.would_load = false;
         }
     }
+    file.problems.append(&mut reader.warnings);
     if file.would_load && file.rules.is_empty() {
         let name = path.to_string_lossy();
         let place = Place { file: name.as_ref().into(), line: 1, column: 0, length: 0 };

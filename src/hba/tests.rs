@@ -78,9 +78,12 @@ fn what_changes_with_the_version() {
     line("host all all all oauth issuer=x scope=y", 18, None);
     line("host all all all oauth issuer=x", 18, Some(("option_missing", 18)));
     let long = format!("local {} all trust", "x".repeat(10_240));
-    line(&long, 16, Some(("token_too_long", 7)));
-    line(&long, 17, None);
+    line(&long, 15, Some(("token_too_long", 7)));
+    line(&long, 16, None);
+    line(&long, 13, Some(("token_too_long", 7)));
+    let long = format!("local {}all all trust", "x,".repeat(10_300));
     line(&long, 13, Some(("line_too_long", 1)));
+    line(&long, 14, None);
 }
 
 #[test]
@@ -186,7 +189,12 @@ fn databases_users_and_replication() {
     decides("local \"replication\" all trust", &named("joe", "replication"), &world, "1");
     // Names are cut at 63 bytes before anybody looks at them.
     let long = "j".repeat(70);
-    decides(&format!("local all {} trust\nlocal all {} trust", long, &long[..63]), &named(&long, "x"), &world, "2");
+    decides(
+        &format!("local all {} trust\nlocal all {} trust", long, &long[..63]),
+        &named(&long, "x"),
+        &world,
+        "2",
+    );
 }
 
 #[test]
@@ -206,7 +214,12 @@ fn membership() {
     decides(file, &local(), &world, "1");
     decides("local samerole all trust", &Connection { database: "team".to_owned(), ..local() }, &world, "1");
     decides("local samerole all trust", &Connection { database: "joe".to_owned(), ..local() }, &world, "1");
-    decides("local samerole all trust", &Connection { database: "none".to_owned(), ..local() }, &world, "none");
+    decides(
+        "local samerole all trust",
+        &Connection { database: "none".to_owned(), ..local() },
+        &world,
+        "none",
+    );
 }
 
 #[test]
@@ -229,7 +242,8 @@ fn host_names_and_interfaces() {
     world.client_name = named("example.org", Some(&["10.0.0.1"]));
     decides(file, &tcp("10.0.0.1"), &world, "2");
     decides("host all all samenet md5", &tcp("10.0.0.9"), &world, "none ?1");
-    let interface = Interface { address: "10.0.0.1".parse().unwrap(), mask: "255.255.255.0".parse().unwrap() };
+    let interface =
+        Interface { address: "10.0.0.1".parse().unwrap(), mask: "255.255.255.0".parse().unwrap() };
     world.interfaces = Some(vec![interface]);
     decides("host all all samehost md5\nhost all all samenet md5", &tcp("10.0.0.9"), &world, "2");
     decides("host all all samehost md5\nhost all all samenet md5", &tcp("10.0.0.1"), &world, "1");
@@ -285,10 +299,16 @@ fn disk(version: u32, files: &[(&str, &str)]) -> HbaFile {
         found.map(|(_, text)| text.as_bytes().to_vec()).ok_or_else(FileError::missing)
     };
     let list = |dir: &Path| match dir == Path::new("/etc/pg/hba.d") {
-        true => Ok(files.iter().filter_map(|(name, _)| name.strip_prefix("hba.d/")).map(str::to_owned).collect()),
+        true => {
+            Ok(files.iter().filter_map(|(name, _)| name.strip_prefix("hba.d/")).map(str::to_owned).collect())
+        }
         false => Err(FileError::missing()),
     };
-    parse(&PathBuf::from("/etc/pg/pg_hba.conf"), &Files { read: &read, list: &list }, &Server::of_version(version))
+    parse(
+        &PathBuf::from("/etc/pg/pg_hba.conf"),
+        &Files { read: &read, list: &list },
+        &Server::of_version(version),
+    )
 }
 
 #[test]
@@ -296,7 +316,10 @@ fn included_files() {
     let file = disk(
         16,
         &[
-            ("pg_hba.conf", "include one.conf\ninclude_dir hba.d\ninclude_if_exists none.conf\nlocal all @u all"),
+            (
+                "pg_hba.conf",
+                "include one.conf\ninclude_dir hba.d\ninclude_if_exists none.conf\nlocal all @u all",
+            ),
             ("one.conf", "local a all trust\ninclude ./hba.d/../two.conf"),
             ("two.conf", "\nlocal b all trust"),
             ("hba.d/z.conf", "local z all trust"),
@@ -319,10 +342,26 @@ fn included_files() {
 
 #[test]
 fn circles_of_files_end() {
-    let file = disk(18, &[("pg_hba.conf", "include pg_hba.conf\ninclude pg_hba.conf\nlocal all @pg_hba.conf trust")]);
+    let file = disk(
+        18,
+        &[("pg_hba.conf", "include pg_hba.conf\ninclude pg_hba.conf\nlocal all @pg_hba.conf trust")],
+    );
     assert!(file.problems.iter().any(|problem| problem.id == "include_depth"));
     let file = disk(15, &[("pg_hba.conf", "local @pg_hba.conf all trust")]);
     assert_eq!(problems(&file)[0].0, "include_depth");
+}
+
+#[test]
+fn a_directory_in_place_of_a_file_is_empty() {
+    let read = |path: &Path| match path == Path::new("/etc/pg/pg_hba.conf") {
+        true => Ok(b"local all,@hba.d all trust\nlocal @hba.d all peer".to_vec()),
+        false => Err(FileError::directory()),
+    };
+    let files = Files { read: &read, list: &|_| Err(FileError::missing()) };
+    let file = parse(Path::new("/etc/pg/pg_hba.conf"), &files, &Server::of_version(18));
+    assert_eq!(file.rules.len(), 1);
+    let expected = [("field_missing", 2, 22), ("directory_as_file", 1, 11), ("directory_as_file", 2, 7)];
+    assert_eq!(problems(&file), expected);
 }
 
 #[test]
@@ -346,7 +385,11 @@ fn lints(text: &str, version: u32, expected: &[(&str, usize)]) {
 
 #[test]
 fn lint_names_lines_that_never_decide() {
-    lints("host all all 10.0.0.0/8 scram-sha-256\nhost all joe 10.1.0.0/16 reject", 18, &[("shadowed_reject", 2)]);
+    lints(
+        "host all all 10.0.0.0/8 scram-sha-256\nhost all joe 10.1.0.0/16 reject",
+        18,
+        &[("shadowed_reject", 2)],
+    );
     lints("host all all all scram-sha-256\nhost shop joe ::1/128 cert", 18, &[("method_not_here", 2)]);
     lints("hostssl all all all scram-sha-256\nhostssl shop all samenet cert", 18, &[("shadowed_line", 2)]);
     lints("local all all peer\nlocal shop joe peer", 18, &[("redundant_line", 2)]);
@@ -380,7 +423,11 @@ fn lint_knows_that_localhost_has_two_addresses() {
     lints("host all all 127.0.0.1/32 scram-sha-256", 18, &[("loopback_one_family", 1)]);
     lints("host all all ::1/128 scram-sha-256", 18, &[("loopback_one_family", 1)]);
     lints("host all all 127.0.0.1/32 scram-sha-256\nhost all all ::1/128 scram-sha-256", 18, &[]);
-    lints("host all all 127.0.0.1/32 scram-sha-256\nhost all all ::1/128 ident", 18, &[("loopback_differs", 1)]);
+    lints(
+        "host all all 127.0.0.1/32 scram-sha-256\nhost all all ::1/128 ident",
+        18,
+        &[("loopback_differs", 1)],
+    );
     lints("host all all localhost scram-sha-256\nhost all all 127.0.0.1/32 scram-sha-256", 18, &[]);
 }
 

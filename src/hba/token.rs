@@ -58,11 +58,13 @@ pub(super) struct Reader<'a> {
     opened: usize,
     /// The files in the order in which they were opened.
     pub(super) sources: Vec<Source>,
+    /// What PostgreSQL only logs.
+    pub(super) warnings: Vec<Problem>,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(files: &'a Files<'a>, version: u32) -> Self {
-        Self { files, version, opened: 0, sources: Vec::new() }
+        Self { files, version, opened: 0, sources: Vec::new(), warnings: Vec::new() }
     }
 
     /// The lines of the top file.
@@ -82,10 +84,21 @@ impl<'a> Reader<'a> {
             let message = format!("{shown} is not read: files include each other too deep, or too many");
             return Err(Problem::error("include_depth", at, message, "break the circle of inclusions"));
         }
-        (self.files.read)(path).map_err(|error| {
-            let message = format!("{shown} can't be read: {}", error.text);
-            Problem::error("file_unreadable", at, message, "name a file that the server's user can read")
-        })
+        match (self.files.read)(path) {
+            Ok(bytes) => Ok(bytes),
+            // It can be opened, and then nothing can be read: PostgreSQL logs that and goes on.
+            Err(error) if error.directory => {
+                let message = format!("{shown} is a directory: it stands for nothing");
+                let fix = "name a file; a directory can be included by include_dir";
+                self.warnings.push(Problem::warning("directory_as_file", at, message, fix));
+                Ok(Vec::new())
+            }
+            Err(error) => {
+                let message = format!("{shown} can't be read: {}", error.text);
+                let fix = "name a file that the server's user can read";
+                Err(Problem::error("file_unreadable", at, message, fix))
+            }
+        }
     }
 
     fn tokenize(&mut self, path: &Path, bytes: &[u8], depth: usize, into: &mut Vec<Line>) {
@@ -142,9 +155,10 @@ impl<'a> Reader<'a> {
             at = found.next;
             let Some((start, text)) = found.token else { return at };
             let place = line.place(start, found.next);
-            if self.version <= 16 && text.len() >= MAX_TOKEN_16 {
-                let message = format!("a word may have {} bytes before PostgreSQL 17", MAX_TOKEN_16 - 1);
-                *error = Some(Problem::error("token_too_long", &place, message, "split the list with commas"));
+            if self.version <= 15 && text.len() >= MAX_TOKEN_15 {
+                let message = format!("a word may have {} bytes before PostgreSQL 16", MAX_TOKEN_15 - 1);
+                *error =
+                    Some(Problem::error("token_too_long", &place, message, "split the list with commas"));
                 return line.text.len();
             }
             match text.strip_prefix('@').filter(|name| !found.quoted && !name.is_empty()) {
@@ -191,9 +205,7 @@ impl<'a> Reader<'a> {
         let [first, second] = fields else { return None };
         let (first, second) = (first.first()?, second.first()?);
         match first.text.as_str() {
-            "include" => {
-                Some(self.include_file(&beside(path, &second.text), depth + 1, false, second, into))
-            }
+            "include" => Some(self.include_file(&beside(path, &second.text), depth + 1, false, second, into)),
             "include_if_exists" => {
                 Some(self.include_file(&beside(path, &second.text), depth + 1, true, second, into))
             }
@@ -328,11 +340,11 @@ const MAX_DEPTH: usize = 10;
 /// Files that include each other twice grow without end long before they are too deep.
 const MAX_FILES: usize = 1000;
 
-/// PostgreSQL: `MAX_TOKEN` up to version 16, with its NUL.
-const MAX_TOKEN_16: usize = 10_240;
+/// PostgreSQL: `MAX_TOKEN` up to version 15, with its NUL.
+const MAX_TOKEN_15: usize = 10_240;
 
-/// PostgreSQL: `MAX_LINE` up to version 13, with its NUL.
-const MAX_LINE_13: usize = 8_191;
+/// PostgreSQL: `MAX_LINE` up to version 13, with its line end and NUL.
+const MAX_LINE_13: usize = 20_478;
 
 #[cfg(test)]
 mod tests {

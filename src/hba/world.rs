@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
+use super::address::{cidr_mask, numeric};
+
 /// How a client reached the server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Kind {
@@ -137,6 +139,15 @@ pub struct Interface {
     pub address: IpAddr,
     /// Its network's mask.
     pub mask: IpAddr,
+}
+
+impl Interface {
+    /// Reads `10.0.0.5/24`.
+    pub fn from_cidr(text: &str) -> Option<Self> {
+        let (address, bits) = text.split_once('/')?;
+        let address = numeric(address)?;
+        Some(Self { address, mask: cidr_mask(bits, address)? })
+    }
 }
 
 /// Everything outside of the files that decides. What is not known is asked for in
