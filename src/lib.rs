@@ -6,9 +6,13 @@
 pub mod app;
 pub mod conninfo;
 pub mod diagnose;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod handshake;
+pub mod hba;
 pub mod net;
 pub mod password;
 pub mod report;
 pub mod secret;
+pub mod serverlog;
 pub mod wire;

@@ -15,8 +15,12 @@ pub struct Context<'a> {
     pub limit: Option<&'a Limit>,
     /// The proxy answered the SSLRequest itself (`--client-tls disable`).
     pub ssl_answered_by_us: bool,
+    /// The proxy turned TLS without SSLRequest away (`--client-tls disable`).
+    pub tls_refused_by_us: bool,
     /// What testing the password showed; `None` where there was nothing to test.
     pub judgement: Option<&'a Judgement>,
+    /// Whether the server's SCRAM signature fits the expected password, where the client's proof does.
+    pub server_signature_fits: Option<bool>,
     /// The password that was expected.
     pub expected: Option<Expectation<'a>>,
     /// Seconds since 1970: what tokens' expiry is held against.
@@ -40,6 +44,8 @@ pub struct Expectation<'a> {
     pub source: &'a str,
     /// The user whom it is for; `None` when it is for any.
     pub user: Option<&'a str>,
+    /// Whether that is the user of this login.
+    pub for_this_user: bool,
 }
 
 /// One attempt to reach the server.

@@ -21,7 +21,9 @@ fn gss(record: &Record) -> Option<Finding> {
             let evidence = "the server closed right after the GSSENCRequest";
             Some(Finding::proven(Step::GssRequest, Cause::GssRequestUnhandled, evidence))
         }
-        (None, (_, Close::Deadline, at)) => Some(silence(Step::GssRequest, "GSSENCRequest", at.as_secs_f64())),
+        (None, (_, Close::Deadline, at)) => {
+            Some(silence(Step::GssRequest, "GSSENCRequest", at.as_secs_f64()))
+        }
         _ => None,
     }
 }
@@ -73,6 +75,7 @@ fn declined(finding: Finding, context: &Context<'_>) -> Finding {
     }
     finding
         .on(Leg::Proxy)
+        .summary("the client insists on TLS, and pgwhy declined it (--client-tls disable)")
         .and("pgwhy answered N itself: --client-tls disable")
         .fix("use --client-tls passthrough (or auto), so that the server's own answer reaches the client")
 }
@@ -89,14 +92,56 @@ pub(super) fn is_opaque(record: &Record) -> bool {
     record.gss_encrypted || record.tls.as_ref().is_some_and(both)
 }
 
+/// What can be said of a connection that was encrypted from end to end.
+pub(super) fn outside(record: &Record, context: &Context<'_>) -> Vec<String> {
+    let mut notes = Vec::new();
+    if let Some((hello, _)) = record.tls.as_ref().and_then(|tls| tls.server_hello.as_ref()) {
+        notes.push(format!(
+            "{} from end to end: a login inside it can't be seen",
+            version_name(hello.version)
+        ));
+    }
+    if let Some(opaque) = context.opaque {
+        let (client, server) = (opaque.client_bytes, opaque.server_bytes);
+        notes.push(match opaque.closed {
+            Some((side, _, at)) => {
+                let who = if side == Side::Client { "client" } else { "server" };
+                let ms = at.as_secs_f64() * 1e3;
+                format!("the {who} closed after {ms:.0} ms, {client} bytes of the client and {server} of the server: a login that fails looks like this, and so does a short session")
+            }
+            None => format!("still open after {client} bytes of the client and {server} of the server, as after a login"),
+        });
+    }
+    notes.push(
+        "to see inside: sslmode=disable in the client's connection string, or --client-tls disable".into(),
+    );
+    notes
+}
+
 /// What the outside of a TLS handshake shows of its failure.
 pub(super) fn tls(record: &Record, context: &Context<'_>) -> Option<Finding> {
     let tls = record.tls.as_ref()?;
+    if context.tls_refused_by_us {
+        let evidence = "the client began with TLS at once, and pgwhy runs with --client-tls disable";
+        return Some(
+            Finding::proven(Step::TlsHandshake, Cause::DirectTlsUnsupported, evidence)
+                .on(Leg::Proxy)
+                .fix("use --client-tls passthrough (or auto), or remove sslnegotiation=direct"),
+        );
+    }
     if let Some((Side::Server, count)) = record.injected {
         let evidence = format!("{count} bytes came in clear behind the server's answer to the SSLRequest");
         return Some(Finding::proven(Step::SslRequest, Cause::PlaintextInjected, evidence).on(Leg::Server));
     }
-    if let Some((side, alert, _)) = tls.alerts.iter().find(|(_, alert, _)| alert.level == 2 || alert.description != 0) {
+    let server_left = matches!(record.first_close(), Some((Side::Server, Close::Eof | Close::Reset, _)));
+    if tls.direct && record.server_bytes == 0 && server_left {
+        // The client's alert, if there is one, is its complaint about that.
+        let evidence = "the client's first byte is 0x16 (TLS without SSLRequest), and the server closed";
+        return Some(Finding::proven(Step::TlsHandshake, Cause::DirectTlsUnsupported, evidence));
+    }
+    if let Some((side, alert, _)) =
+        tls.alerts.iter().find(|(_, alert, _)| alert.level == 2 || alert.description != 0)
+    {
         return Some(alerted(tls, *side, *alert));
     }
     if is_opaque(record) {
@@ -107,13 +152,9 @@ pub(super) fn tls(record: &Record, context: &Context<'_>) -> Option<Finding> {
     if how == Close::Deadline {
         return Some(silence(Step::TlsHandshake, "ClientHello", at.as_secs_f64()).or(&[Cause::TlsCut]));
     }
-    if tls.direct && record.server_bytes == 0 && side == Side::Server {
-        let evidence = "the client's first byte is 0x16 (TLS without SSLRequest), and the server closed";
-        return Some(Finding::proven(Step::TlsHandshake, Cause::DirectTlsUnsupported, evidence));
-    }
     tls.client_hello.as_ref()?;
-    let after_certificate = tls.encrypted.iter().any(|(from, ..)| *from == Side::Server)
-        || tls.server_certificates.is_some();
+    let after_certificate =
+        tls.encrypted.iter().any(|(from, ..)| *from == Side::Server) || tls.server_certificates.is_some();
     let evidence = format!("the {who} closed in the TLS handshake, without an alert in clear");
     if side == Side::Client && after_certificate {
         return Some(
@@ -166,7 +207,11 @@ fn rejected_certificate(tls: &Tls, context: &Context<'_>) -> Option<Finding> {
     if *size != ENCRYPTED_ALERT || sent.next().is_some() {
         return None;
     }
-    let evidence = "the client answered the server's certificate with an encrypted record of the size of an alert";
+    let evidence =
+        "the client answered the server's certificate with an encrypted record of the size of an alert";
     let finding = Finding::likely(Step::TlsHandshake, Cause::ServerCertUntrusted, evidence);
-    Some(finding.and(format!("and the connection ended {:.1} ms after it began", closed.2.as_secs_f64() * 1e3)))
+    Some(
+        finding
+            .and(format!("and the connection ended {:.1} ms after it began", closed.2.as_secs_f64() * 1e3)),
+    )
 }

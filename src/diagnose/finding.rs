@@ -111,9 +111,9 @@ impl Finding {
             variant: None,
             confidence,
             alternatives: Vec::new(),
-            summary: cause.title().into(),
+            summary: uncapitalised(cause.title()),
             evidence: vec![evidence.into()],
-            fix: super::fixes::of(cause),
+            fix: own(cause.fixes()),
             ask: Vec::new(),
         }
     }
@@ -135,7 +135,11 @@ impl Finding {
 
     /// Names the variant.
     pub fn variant(mut self, variant: &'static str) -> Self {
-        debug_assert!(self.cause.variants().contains(&variant), "{} has no variant {variant}", self.cause.id());
+        debug_assert!(
+            self.cause.variants().contains(&variant),
+            "{} has no variant {variant}",
+            self.cause.id()
+        );
         self.variant = Some(variant);
         self
     }
@@ -170,9 +174,9 @@ impl Finding {
         self
     }
 
-    /// Puts a more fitting change before the usual ones.
+    /// Names a more fitting change than the usual ones.
     pub fn fix(mut self, fix: impl Into<String>) -> Self {
-        self.fix.insert(0, fix.into());
+        self.fix = vec![fix.into()];
         self
     }
 
@@ -181,6 +185,19 @@ impl Finding {
         self.ask.extend(context);
         self
     }
+}
+
+/// A title as the beginning of a line: names and abbreviations keep their capitals.
+fn uncapitalised(title: &str) -> String {
+    const WORDS: [&str; 8] = ["The", "A", "An", "No", "Nothing", "Only", "Something", "What"];
+    match title.split_once(' ') {
+        Some((first, rest)) if WORDS.contains(&first) => format!("{} {rest}", first.to_lowercase()),
+        _ => title.into(),
+    }
+}
+
+fn own(lines: &[&str]) -> Vec<String> {
+    lines.iter().map(|line| String::from(*line)).collect()
 }
 
 /// Something worth knowing about a login that succeeded.
@@ -201,14 +218,16 @@ pub struct Diagnosis {
     pub finding: Option<Finding>,
     /// What is worth knowing although it succeeded.
     pub warnings: Vec<Warning>,
+    /// What was seen where there is no finding: the outside of an encrypted connection.
+    pub notes: Vec<String>,
 }
 
 impl Diagnosis {
     pub(super) fn failed(finding: Finding) -> Self {
-        Self { outcome: Outcome::Failed, finding: Some(finding), warnings: Vec::new() }
+        Self { outcome: Outcome::Failed, finding: Some(finding), warnings: Vec::new(), notes: Vec::new() }
     }
 
     pub(super) fn without_finding(outcome: Outcome) -> Self {
-        Self { outcome, finding: None, warnings: Vec::new() }
+        Self { outcome, finding: None, warnings: Vec::new(), notes: Vec::new() }
     }
 }

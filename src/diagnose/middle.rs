@@ -40,7 +40,7 @@ use Meaning::{Parameter, Refused, Sni, UserForm, WantsTls};
 /// `lib/supavisor/errors`; Neon `proxy/src`; the managed services' own words.
 const TEXTS: [Known; 44] = [
     known("PgBouncer", "no such database", Refused("no_such_database")),
-    known("PgBouncer", "is disabled", Refused("no_such_database")),
+    known("PgBouncer", "\" is disabled", Refused("no_such_database")),
     known("PgBouncer", "no such user", Refused("no_such_user")),
     known("PgBouncer", "server login has been failing", Refused("server_login_failed")),
     known("PgBouncer", "server login failed", Refused("server_login_failed")),
@@ -87,7 +87,11 @@ const TEXTS: [Known; 44] = [
 
 /// An error that no PostgreSQL backend wrote.
 pub(super) fn refusal(record: &Record, error: &ErrorSeen, context: &Context<'_>) -> Option<Finding> {
-    let step = record.step.unwrap_or(Step::AuthRequest);
+    let step = match record.step.unwrap_or(Step::AuthRequest) {
+        // PgBouncer accepts the proof and refuses before AuthenticationOk: the login itself was over.
+        Step::ScramServerFinal => Step::SessionSetup,
+        step => step,
+    };
     let message = error.get(b'M').unwrap_or_default();
     if error.is_from_postgres() || error.version_2 {
         return None;
@@ -103,9 +107,11 @@ pub(super) fn refusal(record: &Record, error: &ErrorSeen, context: &Context<'_>)
     };
     let evidence = "the error has no file, line and routine: no PostgreSQL server wrote it";
     let proven = |cause| {
-        Finding::proven(step, cause, said(error))
-            .and(evidence)
-            .summary(format!("{} refused: {}", found.product, text(message)))
+        Finding::proven(step, cause, said(error)).and(evidence).summary(format!(
+            "{} refused: {}",
+            found.product,
+            text(message)
+        ))
     };
     Some(match found.meaning {
         Refused(variant) => proven(Cause::MiddleRefused).variant(variant),

@@ -5,6 +5,7 @@
 //! wire, SQLSTATE and routine decide; the text of an error is used only where a product has no other
 //! mark, because servers speak many languages.
 
+pub mod admin;
 mod causes;
 pub mod context;
 mod departure;
@@ -35,11 +36,14 @@ pub fn diagnose(record: &Record, context: &Context<'_>) -> Diagnosis {
         return Diagnosis::failed(finding);
     }
     if let Some(finding) = opening::not_a_client(record, context) {
-        return Diagnosis { outcome: Outcome::Probe, finding: Some(finding), warnings: Vec::new() };
+        return Diagnosis { outcome: Outcome::Probe, ..Diagnosis::failed(finding) };
+    }
+    if let Some(finding) = password::impostor(record, context) {
+        return Diagnosis::failed(finding);
     }
     if record.session.ready.is_some() {
         let warnings = session::warnings(record, context);
-        return Diagnosis { outcome: Outcome::Ok, finding: None, warnings };
+        return Diagnosis { warnings, ..Diagnosis::without_finding(Outcome::Ok) };
     }
     let finding = opening::broken_start(record, context)
         .or_else(|| path::unreachable(context))
@@ -49,8 +53,11 @@ pub fn diagnose(record: &Record, context: &Context<'_>) -> Diagnosis {
         .or_else(|| refused(record, context));
     match finding {
         Some(finding) => Diagnosis::failed(finding),
-        None if encryption::is_opaque(record) => Diagnosis::without_finding(Outcome::Opaque),
-        None => Diagnosis::failed(departure::left(record, context)),
+        None if encryption::is_opaque(record) => {
+            let notes = encryption::outside(record, context);
+            Diagnosis { notes, ..Diagnosis::without_finding(Outcome::Opaque) }
+        }
+        None => Diagnosis::failed(departure::left(record)),
     }
 }
 

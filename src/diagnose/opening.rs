@@ -23,7 +23,11 @@ pub(super) fn not_a_client(record: &Record, context: &Context<'_>) -> Option<Fin
         }
         None if client_left => {
             let count = record.client_bytes;
-            probe(Step::Startup, "garbage", format!("it sent {count} bytes, too few for any packet, and closed"))
+            probe(
+                Step::Startup,
+                "garbage",
+                format!("it sent {count} bytes, too few for any packet, and closed"),
+            )
         }
         Some(First::Http) => probe(Step::Startup, "http", "its first bytes are an HTTP request".into()),
         Some(First::Malformed { length }) if length > ABSURD_LENGTH => {
@@ -34,11 +38,13 @@ pub(super) fn not_a_client(record: &Record, context: &Context<'_>) -> Option<Fin
             let request = record.ssl_request?;
             let (_, _, closed) = record.first_close()?;
             let unanswered = request.answer.is_none_or(|(_, answered)| closed < answered);
-            (unanswered && record.startup.is_none() && record.tls.as_ref().is_none_or(|tls| tls.client_hello.is_none()))
-                .then(|| {
-                    let evidence = "it sent an SSLRequest and closed without waiting for the answer";
-                    Finding::proven(Step::SslRequest, Cause::NotAClient, evidence).variant("ssl_probe")
-                })
+            (unanswered
+                && record.startup.is_none()
+                && record.tls.as_ref().is_none_or(|tls| tls.client_hello.is_none()))
+            .then(|| {
+                let evidence = "it sent an SSLRequest and closed without waiting for the answer";
+                Finding::proven(Step::SslRequest, Cause::NotAClient, evidence).variant("ssl_probe")
+            })
         }
         _ => None,
     }

@@ -31,7 +31,7 @@ pub(super) fn unreachable(context: &Context<'_>) -> Option<Finding> {
         let finding = Finding::proven(Step::Connect, Cause::ConnectionRefused, evidence);
         if all(&DialFault::Refused) { finding.variant("all_addresses") } else { finding }
     } else if all(&DialFault::NameNotFound) || all(&DialFault::NameTemporary) {
-        let host = &dials[0].host;
+        let host = without_port(&dials[0].host);
         let variant = match () {
             () if host.trim() != host || host.contains(char::is_whitespace) => "blank_in_name",
             () if any(&DialFault::NameTemporary) => "temporary",
@@ -53,6 +53,14 @@ pub(super) fn unreachable(context: &Context<'_>) -> Option<Finding> {
     Some(socket_refused(finding, dials))
 }
 
+/// The name alone: a dial is described with its port.
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    }
+}
+
 /// A Unix socket that refuses is left over from a server that is gone.
 fn socket_refused(mut finding: Finding, dials: &[Dial]) -> Finding {
     let is_socket = |dial: &Dial| dial.host.starts_with('/') || dial.host.starts_with('@');
@@ -60,7 +68,7 @@ fn socket_refused(mut finding: Finding, dials: &[Dial]) -> Finding {
         finding.cause = Cause::UnixSocketMissing;
         finding.variant = None;
         finding.summary = Cause::UnixSocketMissing.title().into();
-        finding.fix = super::fixes::of(Cause::UnixSocketMissing);
+        finding = finding.fix(Cause::UnixSocketMissing.fixes().concat());
     }
     finding
 }
@@ -88,7 +96,8 @@ pub(super) fn not_postgres(record: &Record) -> Option<Finding> {
     // what follows unasked that gives them away.
     let spoke_unasked = matches!(record.injected, Some((Side::Server, _)));
     let variant = protocol_of(&record.server_start);
-    if !record.server_not_postgres && !(spoke_unasked && variant.is_some()) {
+    let other_protocol = record.server_not_postgres || (spoke_unasked && variant.is_some());
+    if !other_protocol {
         return None;
     }
     let step = match record.step {

@@ -34,8 +34,8 @@ pub(super) fn hba_refusal(error: &ErrorSeen) -> Option<HbaRefusal> {
         return Some(HbaRefusal::CertificateWanted);
     }
     match line(error)? {
-        430..=510 => Some(HbaRefusal::Reject),
-        511..=600 => Some(HbaRefusal::NoEntry),
+        455..=505 => Some(HbaRefusal::Reject),
+        515..=575 => Some(HbaRefusal::NoEntry),
         _ => None,
     }
 }
@@ -90,9 +90,13 @@ mod tests {
     fn refusals_are_told_apart_in_any_language() {
         let german = "kein pg_hba.conf-Eintrag für Host »127.0.0.1«, Benutzer »x«, Datenbank »y«";
         let rejects = "pg_hba.conf lehnt Verbindung ab für Host »127.0.0.1«, Benutzer »x«, Datenbank »y«";
-        for (version, reject, none) in
-            [(14, "491", "560"), (15, "476", "544"), (16, "481", "550"), (17, "479", "548"), (18, "468", "537")]
-        {
+        for (version, reject, none) in [
+            (14, "491", "560"),
+            (15, "476", "544"),
+            (16, "481", "550"),
+            (17, "479", "548"),
+            (18, "468", "537"),
+        ] {
             assert_eq!(hba_refusal(&error(german, none)), Some(HbaRefusal::NoEntry), "{version}");
             assert_eq!(hba_refusal(&error(rejects, reject)), Some(HbaRefusal::Reject), "{version}");
         }

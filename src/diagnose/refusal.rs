@@ -11,6 +11,9 @@ use super::{Cause, Finding};
 /// The server refused before it asked for anything: no password was looked at.
 pub(super) fn before_request(record: &Record, error: &ErrorSeen, context: &Context<'_>) -> Finding {
     let code = error.sqlstate();
+    if record.startup.as_ref().is_some_and(|startup| startup.version >> 16 != 3) {
+        return version_refused(record, error);
+    }
     match (code, error.routine()) {
         ("57P03", _) => not_accepting(error),
         ("53300", _) => too_many(record, error),
@@ -21,7 +24,9 @@ pub(super) fn before_request(record: &Record, error: &ErrorSeen, context: &Conte
             let evidence = "the startup packet has no user, and the server refused with 28000";
             Finding::proven(Step::AuthRequest, Cause::UserMissingInStartup, evidence)
         }
-        ("22023", _) if record.startup.as_ref().is_some_and(|startup| startup.get("replication").is_some()) => {
+        ("22023", _)
+            if record.startup.as_ref().is_some_and(|startup| startup.get("replication").is_some()) =>
+        {
             Finding::proven(Step::AuthRequest, Cause::StartupParameterRefused, said(error))
                 .variant("invalid_value")
                 .summary("the value of the startup parameter \"replication\" is not valid")
@@ -83,7 +88,7 @@ fn is_replication(record: &Record) -> bool {
 
 fn version_refused(record: &Record, error: &ErrorSeen) -> Finding {
     let word = record.startup.as_ref().map_or(0, |startup| startup.version);
-    let finding = Finding::proven(Step::Startup, Cause::ProtocolVersionUnsupported, said(error));
+    let finding = Finding::proven(Step::AuthRequest, Cause::ProtocolVersionUnsupported, said(error));
     let finding = finding.and(format!("the startup packet asks for protocol {}", version(word)));
     match word >> 16 {
         0 => finding,
@@ -140,7 +145,9 @@ fn no_entry(record: &Record, error: &ErrorSeen, context: &Context<'_>) -> Findin
         finding.or(&[Cause::HbaRequiresTls])
     };
     let finding = if is_replication(record) {
-        finding.variant("replication").fix("add a line with the keyword `replication`: `all` does not match it")
+        finding
+            .variant("replication")
+            .fix("add a line with the keyword `replication`: `all` does not match it")
     } else if let Some(ours) = nat {
         finding
             .variant("nat_address")
@@ -150,8 +157,8 @@ fn no_entry(record: &Record, error: &ErrorSeen, context: &Context<'_>) -> Findin
     };
     let user = text(record.user().unwrap_or_default());
     let database = text(record.database().unwrap_or_default());
-    let finding =
-        finding.summary(format!("no pg_hba.conf line matches user {user}, database {database} from this address"));
+    let finding = finding
+        .summary(format!("no pg_hba.conf line matches user {user}, database {database} from this address"));
     match context.our_address {
         Some(ours) if context.client_is_remote => {
             finding.and(format!("the server sees pgwhy's address ({ours}), not the client's")).ask(&["--hba"])
@@ -165,7 +172,10 @@ fn addresses(error: &ErrorSeen) -> Vec<String> {
     let message = error.text(b'M').unwrap_or_default();
     let is_part = |c: char| c.is_ascii_hexdigit() || matches!(c, '.' | ':');
     let words = message.split(|c: char| !is_part(c));
-    words.filter_map(|word| word.parse::<std::net::IpAddr>().ok()).map(|address| address.to_string()).collect()
+    words
+        .filter_map(|word| word.parse::<std::net::IpAddr>().ok())
+        .map(|address| address.to_string())
+        .collect()
 }
 
 /// Services that refuse plaintext unless they were told otherwise, by their host names.

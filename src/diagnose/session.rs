@@ -71,14 +71,22 @@ fn limit(record: &Record, error: &ErrorSeen) -> Finding {
         _ => "server",
     };
     let evidence = "53300 after AuthenticationOk: the login itself was accepted";
-    Finding::proven(STEP, Cause::TooManyConnections, said(error)).variant(variant).and(evidence)
+    let finding =
+        Finding::proven(STEP, Cause::TooManyConnections, said(error)).variant(variant).and(evidence);
+    match variant {
+        "role" => finding.fix("close the role's idle sessions, or ALTER ROLE … CONNECTION LIMIT"),
+        "database" => finding.fix("close idle sessions, or ALTER DATABASE … CONNECTION LIMIT"),
+        _ => finding,
+    }
 }
 
 fn role(record: &Record, error: &ErrorSeen) -> Finding {
     let user = record.user().unwrap_or_default();
     let name = text(user);
-    if !record.requests.is_empty() {
-        // A password was asked for and accepted: the role exists.
+    let secret_checked = record.scram.is_some() || record.md5.is_some();
+    if secret_checked {
+        // The role's own secret was checked, so it exists. LDAP, PAM and others vouch for a name
+        // that need not be a role.
         let finding = Finding::proven(STEP, Cause::RoleCannotLogin, said(error));
         return finding.and("its password was accepted before, so the role exists");
     }
@@ -93,9 +101,9 @@ fn role(record: &Record, error: &ErrorSeen) -> Finding {
     match role_refusal(error) {
         Some((RoleRefusal::Missing, true)) => missing(Finding::proven(STEP, Cause::RoleMissing, said(error))),
         Some((RoleRefusal::NoLogin, true)) => Finding::proven(STEP, Cause::RoleCannotLogin, said(error)),
-        Some((RoleRefusal::NoLogin, false)) => {
-            Finding::likely(STEP, Cause::RoleCannotLogin, said(error)).or(&[Cause::RoleMissing]).ask(&["--admin"])
-        }
+        Some((RoleRefusal::NoLogin, false)) => Finding::likely(STEP, Cause::RoleCannotLogin, said(error))
+            .or(&[Cause::RoleMissing])
+            .ask(&["--admin"]),
         Some((RoleRefusal::Missing, false)) | None => {
             missing(Finding::likely(STEP, Cause::RoleMissing, said(error)))
                 .or(&[Cause::RoleCannotLogin])
@@ -115,9 +123,12 @@ fn parameter(record: &Record, error: &ErrorSeen, code: &str) -> Option<Finding> 
     };
     let startup = record.startup.as_ref()?;
     let message = error.get(b'M').unwrap_or_default();
-    let named = |key: &[u8]| !key.is_empty() && contains(message, key);
+    // The server writes a setting's name in its own case (`TimeZone`), the client in any.
+    let message = message.to_ascii_lowercase();
+    let named = |key: &[u8]| !key.is_empty() && contains(&message, &key.to_ascii_lowercase());
     let own = |key: &[u8]| matches!(key, b"user" | b"database" | b"replication" | b"options");
-    let key = startup.parameters.iter().map(|(key, _)| key.as_slice()).find(|key| !own(key) && named(key));
+    let keys = startup.parameters.iter().map(|(key, _)| key.as_slice());
+    let key = keys.filter(|key| !own(key) && named(key)).max_by_key(|key| key.len());
     let options = startup.get("options").filter(|options| !options.is_empty());
     let finding = match (key, options) {
         (Some(key), _) => {
@@ -142,7 +153,10 @@ pub(super) fn warnings(record: &Record, context: &Context<'_>) -> Vec<Warning> {
     let mut warn = |id, summary: &str| warnings.push(Warning { id, summary: summary.into() });
     let method = record.auth_method();
     if method == Some("md5") {
-        warn("md5_in_use", "md5 authentication is deprecated and goes in a later major version: use scram-sha-256");
+        warn(
+            "md5_in_use",
+            "md5 authentication is deprecated and goes in a later major version: use scram-sha-256",
+        );
     }
     let plaintext = record.tls.is_none() && !record.gss_encrypted;
     if method == Some("password") && plaintext {
@@ -155,7 +169,10 @@ pub(super) fn warnings(record: &Record, context: &Context<'_>) -> Vec<Warning> {
         warn("address_failed", "an address of the server could not be reached; a later one answered");
     }
     if !record.negotiations.is_empty() {
-        warn("protocol_negotiated", "the server speaks only an older protocol version than the client asked for");
+        warn(
+            "protocol_negotiated",
+            "the server speaks only an older protocol version than the client asked for",
+        );
     }
     warnings
 }

@@ -73,38 +73,44 @@ pub fn recognise(record: &Record) -> Option<Driver> {
     if names.last() == Some(&b"client_encoding".as_slice()) && encoding == b"'utf-8'" {
         return Some(OLD_NODE_POSTGRES);
     }
-    by_scram(record).or_else(|| by_circumstance(record, &names, encoding))
+    by_scram(record, &names, encoding).or_else(|| by_circumstance(record, &names))
 }
 
-/// client-first-message: its user name and nonce.
-fn by_scram(record: &Record) -> Option<Driver> {
+/// client-first-message: its user name and nonce. Other drivers fill them in alike (everything on
+/// ongres' SCRAM library sends `*`), so the startup packet must fit too.
+fn by_scram(record: &Record, names: &[&[u8]], encoding: &[u8]) -> Option<Driver> {
     let first = record.scram.as_ref()?.client_first.as_ref()?;
     let user = record.user().unwrap_or_default();
-    match (first.user.as_slice(), first.nonce.len()) {
-        (b"*", 24) => Some(NODE_POSTGRES),
-        (b"", 24) => Some(LIBPQ),
-        (name, 64) if name == user && first.nonce.iter().all(u8::is_ascii_hexdigit) => Some(PG8000),
-        (name, 32) if name == user => Some(ASYNCPG),
+    let base64 = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    let is_base64 = first.nonce.iter().all(base64);
+    match (first.user.as_slice(), first.nonce.len(), names) {
+        (b"*", 24, [b"user", b"database", .., b"client_encoding"]) if is_base64 && encoding == b"UTF8" => {
+            Some(NODE_POSTGRES)
+        }
+        (b"", 24, [b"user", b"database", ..] | [b"user"]) if is_base64 => Some(LIBPQ),
+        (name, 64, _) if name == user && first.nonce.iter().all(u8::is_ascii_hexdigit) => Some(PG8000),
         _ => None,
     }
 }
 
-/// What is left when there was no SCRAM: a guess only where nobody else does the same.
-fn by_circumstance(record: &Record, names: &[&[u8]], encoding: &[u8]) -> Option<Driver> {
+/// What is left when there was no SCRAM: a name only where nobody else does the same. `user`,
+/// `database` and `application_name` are also pg8000's; with `client_encoding=UTF8` behind them they
+/// are node-postgres's, and also Django's over a Unix socket or with `sslmode=disable`.
+fn by_circumstance(record: &Record, names: &[&[u8]]) -> Option<Driver> {
     let offers_alpn = |tls: &super::record::Tls| {
         tls.client_hello.as_ref().is_some_and(|(hello, _)| hello.alpn.iter().any(|name| name == "postgresql"))
     };
-    let asked_tls = record.ssl_request.is_some();
     let application =
         record.startup.as_ref().and_then(|startup| startup.get("application_name")).unwrap_or_default();
     if application == b"psql" || application.starts_with(b"pg_") || application.starts_with(b"pgAdmin") {
         return Some(LIBPQ);
     }
     match names {
-        [b"user", b"database", .., b"client_encoding"] if encoding == b"UTF8" && !asked_tls => {
-            Some(NODE_POSTGRES)
+        // Only libpq puts these before the application's name and nothing but the encoding behind it.
+        [b"user", b"database", b"replication" | b"options", .., b"application_name"]
+        | [b"user", b"database", b"replication" | b"options", .., b"application_name", b"client_encoding"] => {
+            Some(LIBPQ)
         }
-        [b"user", b"database", b"replication" | b"options" | b"application_name", ..] => Some(LIBPQ),
         _ if record.gss_request.is_some() || record.tls.as_ref().is_some_and(offers_alpn) => Some(LIBPQ),
         _ => None,
     }
@@ -139,14 +145,13 @@ mod tests {
         let (user, database) = (("user", "app"), ("database", "app"));
         let quoted = ("client_encoding", "'utf-8'");
         let utf8 = ("client_encoding", "UTF8");
-        let rows: [(&str, Record); 12] = [
+        let rows: [(&str, Record); 11] = [
             ("asyncpg", record(&[quoted, user, database], None)),
             ("tokio-postgres", record(&[utf8, user, database], None)),
             ("Npgsql", record(&[user, utf8, database], None)),
             ("postgres.js", record(&[user, database, utf8, ("application_name", "postgres.js")], None)),
             ("pgjdbc", record(&[user, database, utf8, ("DateStyle", "ISO"), ("TimeZone", "UTC")], None)),
             ("node-postgres", record(&[user, database, utf8], Some(("*", 24)))),
-            ("node-postgres", record(&[user, database, utf8], None)),
             ("node-postgres", record(&[user, database, quoted], None)),
             ("libpq", record(&[user, database, ("application_name", "psql")], None)),
             ("libpq", record(&[user, database], Some(("", 24)))),
@@ -157,6 +162,25 @@ mod tests {
             let found = recognise(&record).map(|driver| driver.name);
             assert_eq!(found, Some(name), "{:?}", record.startup);
         }
-        assert_eq!(recognise(&record(&[user, database], None)), None);
+    }
+
+    #[test]
+    fn what_several_drivers_send_has_no_name() {
+        let (user, database, utf8) = (("user", "app"), ("database", "app"), ("client_encoding", "UTF8"));
+        let name = ("application_name", "billing");
+        let rows: [(&str, Record); 6] = [
+            ("many", record(&[user, database], None)),
+            ("pg8000, libpq, pgx", record(&[user, database, name], None)),
+            ("node-postgres, Django over a Unix socket", record(&[user, database, utf8], None)),
+            ("node-postgres, psycopg", record(&[user, database, name, utf8], None)),
+            (
+                "lib/pq 1.11, libpq with PGDATESTYLE",
+                record(&[user, database, name, utf8, ("datestyle", "ISO, MDY")], None),
+            ),
+            ("pgx", record(&[database, user], Some(("", 24)))),
+        ];
+        for (row, record) in rows {
+            assert_eq!(recognise(&record), None, "{row}");
+        }
     }
 }

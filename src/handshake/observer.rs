@@ -6,27 +6,34 @@
 //!     │ startup    │ 0x16       │ cancel      │ S, G
 //!     ▼            ▼            ▼             ▼
 //!  AuthRequest   Tunnel       Cancel        Tunnel (TLS or GSS: opaque)
-//!     │ R3 R5 R7 R10 …                              E at any time ──▶ Failed
+//!     │ R3 R5 R7 R10 …           not TLS ▼          E at any time ──▶ Failed
+//!     │                                Clear
 //!     ▼                                             nonsense ───────▶ Failed
 //!  Asked ──p──▶ Answered ──R11──▶ Asked … ──R0──▶ SessionSetup ──Z──▶ Ready
 //! ```
 
+mod tunnel;
+
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
+
+use tunnel::Tunnel;
 
 use crate::secret::Secret;
 use crate::wire::backend::{Authentication, Backend};
-use crate::wire::error_fields::{ErrorFields, version_2_text};
+use crate::wire::error_fields::{MAX_VERSION_2, version_2_text};
 use crate::wire::first::{First, classify};
-use crate::wire::frame::{Frame, Framer, Kind};
+use crate::wire::frame::{Frame, Framer, Kind, MAX_SLICE};
 use crate::wire::frontend::{SaslInitialResponse, Untagged, decode_password};
 use crate::wire::reader::{WireError, invalid};
 use crate::wire::sasl::{ClientFinal, ClientFirst, Gs2Flag, OauthInitial, ServerFinal, ServerFirst};
-use crate::wire::tls::{Records, Seen};
 
 use super::record::{
-    ClientFinalSeen, ClientFirstSeen, ErrorSeen, FIRST_BYTES, MAX_ENCRYPTED_RECORDS, MAX_NOTICES,
-    MAX_PARAMETER_STATUS, Md5Seen, Negotiation, Record, Request, ServerFinalSeen, ServerFirstSeen,
-    StartupFault, StartupSeen, Step, Tls,
+    ClientFinalSeen, ClientFirstSeen, ErrorSeen, FIRST_BYTES, MAX_NOTICES, MAX_PARAMETER_BYTES,
+    MAX_PARAMETER_STATUS, MAX_REQUESTS, Md5Seen, Negotiation, Record, Request, ServerFinalSeen,
+    ServerFirstSeen, StartupFault, StartupSeen, Step,
 };
 use super::{Attention, Chunk, Close, Side};
 
@@ -37,7 +44,7 @@ pub struct Observer {
     client: Framer,
     server: Framer,
     tunnel: Option<Box<Tunnel>>,
-    key: Vec<u8>,
+    key: Secret<Vec<u8>>,
     record: Box<Record>,
     now: Duration,
 }
@@ -51,6 +58,8 @@ enum Phase {
     Answer(Encryption),
     /// TLS or GSSAPI encryption passes through.
     Tunnel,
+    /// The server answers TLS in clear: an error, or another protocol.
+    Clear,
     /// The startup packet was sent; the server decides what it asks for.
     AuthRequest,
     /// The server asked, the client must answer. The step is whose answer is missing.
@@ -69,15 +78,6 @@ enum Encryption {
     Gss,
 }
 
-/// Both directions of a TLS connection.
-#[derive(Debug, Default)]
-struct Tunnel {
-    client: Records,
-    server: Records,
-    client_spoke: bool,
-    early: usize,
-}
-
 impl Default for Observer {
     fn default() -> Self {
         Self::new()
@@ -92,7 +92,7 @@ impl Observer {
             client: Framer::default(),
             server: Framer::default(),
             tunnel: None,
-            key: Vec::new(),
+            key: Secret::default(),
             record: Box::default(),
             now: Duration::ZERO,
         }
@@ -100,20 +100,26 @@ impl Observer {
 
     /// Looks at bytes that were already written on to the other side.
     pub fn eat(&mut self, chunk: Chunk<'_>) {
-        if chunk.bytes.is_empty() {
-            return;
+        // In slices, so that what is held is bounded however large a chunk is.
+        for bytes in chunk.bytes.chunks(MAX_SLICE) {
+            self.slice(Chunk { bytes, ..chunk });
         }
+    }
+
+    fn slice(&mut self, chunk: Chunk<'_>) {
         self.now = chunk.at;
         let length = u64::try_from(chunk.bytes.len()).unwrap_or(u64::MAX);
         match chunk.from {
             Side::Client => {
                 self.record.client_bytes += length;
                 self.record.client_last = Some(chunk.at);
+                let most = start_kept(self.record.first);
+                keep(&mut self.record.client_start, chunk.bytes, most);
             }
             Side::Server => {
                 self.record.server_bytes += length;
                 self.record.server_last = Some(chunk.at);
-                keep(&mut self.record.server_start, chunk.bytes);
+                keep(&mut self.record.server_start, chunk.bytes, FIRST_BYTES);
             }
         }
         match (self.phase, chunk.from) {
@@ -121,9 +127,6 @@ impl Observer {
             (Phase::Done(_), _) => {}
             (Phase::Tunnel, from) => self.tunnel_bytes(from, chunk.bytes),
             (_, Side::Client) => {
-                if self.record.startup.is_none() && self.record.ssl_request.is_none() {
-                    keep(&mut self.record.client_start, chunk.bytes);
-                }
                 self.client.push(chunk.bytes);
                 self.client_frames();
             }
@@ -153,7 +156,13 @@ impl Observer {
     /// The body of BackendKeyData (process id and secret), once it was seen: what a CancelRequest
     /// for this connection will carry.
     pub fn cancel_key(&self) -> Option<&[u8]> {
-        (!self.key.is_empty()).then_some(self.key.as_slice())
+        Some(self.key.expose().as_slice()).filter(|key| !key.is_empty())
+    }
+
+    /// Bytes that are held back until what they belong to is whole; the record itself not counted.
+    pub fn held(&self) -> usize {
+        let tunnel = self.tunnel.as_ref().map_or(0, |tunnel| tunnel.held());
+        self.client.ahead().len() + self.server.ahead().len() + tunnel
     }
 
     /// Ends the watch.
@@ -179,7 +188,7 @@ impl Observer {
             Phase::First => Step::Startup,
             Phase::Answer(Encryption::Tls) => Step::SslRequest,
             Phase::Answer(Encryption::Gss) => Step::GssRequest,
-            Phase::Tunnel => Step::TlsHandshake,
+            Phase::Tunnel | Phase::Clear => Step::TlsHandshake,
             Phase::AuthRequest => Step::AuthRequest,
             Phase::Asked(step) | Phase::Answered(step) => step,
             Phase::SessionSetup => Step::SessionSetup,
@@ -222,7 +231,7 @@ impl Observer {
                     self.note_injected(Side::Client, self.client.ahead().len());
                     return;
                 }
-                Phase::Tunnel | Phase::Done(_) => return,
+                Phase::Tunnel | Phase::Clear | Phase::Done(_) => return,
                 Phase::AuthRequest | Phase::Asked(_) | Phase::Answered(_) | Phase::SessionSetup => {
                     let mut client = std::mem::take(&mut self.client);
                     let more = match client.next(Kind::Tagged) {
@@ -270,14 +279,17 @@ impl Observer {
     /// Reads one packet without a tag. `false` when more bytes are needed or nothing follows.
     fn first_packet(&mut self) -> bool {
         let Some(first) = classify(self.client.ahead()) else { return false };
-        self.record.first.get_or_insert(first);
+        if self.record.first.is_none() {
+            self.record.first = Some(first);
+            self.record.client_start.truncate(start_kept(Some(first)));
+        }
         match first {
             First::Tls => {
                 if self.record.ssl_request.is_some() {
                     self.record.hello_after_no = true;
                     self.record.step = Some(Step::SslRequest);
                 }
-                self.open_tunnel();
+                self.open_tunnel(Side::Client);
                 false
             }
             First::Http => {
@@ -448,6 +460,7 @@ impl Observer {
                         return;
                     }
                 }
+                Phase::Clear => return self.clear_error(),
                 Phase::Tunnel | Phase::Done(_) => return,
                 Phase::AuthRequest | Phase::Asked(_) | Phase::Answered(_) | Phase::SessionSetup => {
                     if !self.server_frame() {
@@ -471,9 +484,7 @@ impl Observer {
         }
         match byte {
             b'E' => {
-                let Some(error) = self.error_ahead() else { return false };
-                self.record.error = Some(error);
-                self.end(Attention::Failed);
+                self.clear_error();
                 false
             }
             _ if byte == yes || byte == b'N' => {
@@ -488,7 +499,7 @@ impl Observer {
                     self.end(Attention::Opaque);
                     return false;
                 }
-                self.open_tunnel();
+                self.open_tunnel(Side::Server);
                 false
             }
             _ => {
@@ -499,24 +510,29 @@ impl Observer {
         }
     }
 
-    /// An error that stands at the front of the server's bytes, in either form.
-    fn error_ahead(&mut self) -> Option<ErrorSeen> {
-        let now = self.now;
-        if let Some(text) = version_2_text(self.server.ahead()) {
-            let fields = vec![(b'M', text.trim_ascii_end().to_vec())];
-            return Some(ErrorSeen { at: now, fields, version_2: true });
-        }
-        match self.server.clone().next(Kind::Tagged)? {
-            Frame::Tagged { tag: b'E', body } => {
-                let fields = ErrorFields::decode(body).unwrap_or_default();
-                Some(ErrorSeen::new(now, &fields))
-            }
-            _ => None,
+    /// The server answers a request for encryption, or a ClientHello, in clear: with an error in
+    /// either form once it is whole, or with something that is no PostgreSQL.
+    fn clear_error(&mut self) {
+        let Some(&byte) = self.server.ahead().first() else { return };
+        if byte == b'E' {
+            self.server_frame();
+        } else {
+            self.record.server_not_postgres = true;
+            self.end(Attention::Failed);
         }
     }
 
     /// Reads one message of the server. `false` when more bytes are needed or nothing follows.
     fn server_frame(&mut self) -> bool {
+        if self.phase == Phase::AuthRequest
+            && self.record.requests.is_empty()
+            && self.server.ahead().first().is_some_and(|tag| !b"RENSKZv".contains(tag))
+        {
+            // Told by the first byte alone: what follows it may never be a whole frame.
+            self.record.server_not_postgres = true;
+            self.end(Attention::Failed);
+            return false;
+        }
         let mut server = std::mem::take(&mut self.server);
         let more = if let Some(text) = version_2_text(server.ahead()) {
             let fields = vec![(b'M', text.trim_ascii_end().to_vec())];
@@ -532,13 +548,14 @@ impl Observer {
                     self.message(tag, body);
                     true
                 }
-                Some(Frame::Oversize { tag, .. }) => {
-                    self.server_fault(tag, invalid("message length"));
+                Some(Frame::Oversize { .. }) if !self.in_clear_before_startup() => {
+                    self.server_fault(invalid("message length"));
                     true
                 }
-                Some(Frame::Broken { tag, .. }) => {
-                    self.server_fault(tag.unwrap_or_default(), invalid("message length"));
-                    self.record.server_not_postgres |= self.phase == Phase::AuthRequest;
+                Some(Frame::Oversize { .. } | Frame::Broken { .. }) => {
+                    self.server_fault(invalid("message length"));
+                    self.record.server_not_postgres |=
+                        self.phase == Phase::AuthRequest || self.in_clear_before_startup();
                     self.end(Attention::Failed);
                     false
                 }
@@ -550,7 +567,12 @@ impl Observer {
         more
     }
 
-    fn server_fault(&mut self, _tag: u8, fault: WireError) {
+    /// Whether only an error may come from the server.
+    fn in_clear_before_startup(&self) -> bool {
+        matches!(self.phase, Phase::Answer(_) | Phase::Clear)
+    }
+
+    fn server_fault(&mut self, fault: WireError) {
         let step = self.step();
         self.record.server_fault.get_or_insert((step, fault));
     }
@@ -569,14 +591,16 @@ impl Observer {
             }
             Ok(Backend::ParameterStatus { name, value }) => {
                 let parameters = &mut self.record.session.parameters;
-                if parameters.len() < MAX_PARAMETER_STATUS {
+                let kept: usize = parameters.iter().map(|(name, value)| name.len() + value.len()).sum();
+                let room = kept + name.len() + value.len() <= MAX_PARAMETER_BYTES;
+                if room && parameters.len() < MAX_PARAMETER_STATUS {
                     parameters.push((name.to_vec(), value.to_vec()));
                 }
             }
             Ok(Backend::BackendKeyData { pid, secret }) => {
                 self.record.session.pid = Some(pid);
                 self.record.session.secret_length = Some(secret.len());
-                self.key = body.to_vec();
+                self.key = Secret::new(body.to_vec());
             }
             Ok(Backend::ReadyForQuery(_)) => {
                 self.record.session.ready = Some(self.now);
@@ -588,14 +612,24 @@ impl Observer {
                     self.record.negotiations.push((newest, options));
                 }
             }
-            Ok(Backend::Other { tag, .. }) => {
-                self.server_fault(tag, invalid("message type"));
+            Ok(Backend::Other { .. }) => {
+                self.server_fault(invalid("message type"));
                 if self.phase == Phase::AuthRequest && self.record.requests.is_empty() {
                     self.record.server_not_postgres = true;
                     self.end(Attention::Failed);
                 }
             }
-            Err(fault) => self.server_fault(tag, fault),
+            Err(fault) => self.broken_message(tag, fault),
+        }
+    }
+
+    /// A message of the right type that breaks its grammar. An error stays an error: it ends the
+    /// login whatever its fields are.
+    fn broken_message(&mut self, tag: u8, fault: WireError) {
+        self.server_fault(fault);
+        if tag == b'E' {
+            self.record.error = Some(ErrorSeen { at: self.now, ..ErrorSeen::default() });
+            self.end(Attention::Failed);
         }
     }
 
@@ -604,6 +638,7 @@ impl Observer {
             request,
             Authentication::Ok | Authentication::SaslContinue(_) | Authentication::SaslFinal(_)
         ) {
+            self.record.requests.truncate(MAX_REQUESTS - 1);
             self.record.requests.push(Request { code: request.code(), at: self.now });
         }
         self.phase = match request {
@@ -673,94 +708,12 @@ impl Observer {
     }
 }
 
-/// TLS that passes through.
-impl Observer {
-    fn open_tunnel(&mut self) {
-        self.phase = Phase::Tunnel;
-        self.record.tls.get_or_insert_default();
-        self.tunnel = Some(Box::default());
-        for from in [Side::Client, Side::Server] {
-            let framer = match from {
-                Side::Client => &mut self.client,
-                Side::Server => &mut self.server,
-            };
-            let ahead = framer.ahead().to_vec();
-            framer.abandon();
-            if !ahead.is_empty() {
-                self.tunnel_bytes(from, &ahead);
-            }
-        }
-    }
-
-    fn tunnel_bytes(&mut self, from: Side, bytes: &[u8]) {
-        let Some(tunnel) = &mut self.tunnel else { return };
-        if from == Side::Server && !tunnel.client_spoke {
-            // Nobody may speak between the server's `S` and the ClientHello.
-            tunnel.early += bytes.len();
-            let early = tunnel.early;
-            return self.note_injected(Side::Server, early);
-        }
-        tunnel.client_spoke = true;
-        let (now, tls) = (self.now, self.record.tls.get_or_insert_default());
-        let records = match from {
-            Side::Client => &mut tunnel.client,
-            Side::Server => &mut tunnel.server,
-        };
-        records.push(bytes, |seen| note_tls(tls, from, now, seen));
-        if tls.not_tls == Some(Side::Server) {
-            // The server's answer to a ClientHello may be an ErrorResponse in clear.
-            self.record.server_not_postgres = bytes.first() != Some(&b'E');
-            if let Some(error) = clear_error(bytes, now) {
-                self.record.error.get_or_insert(error);
-            }
-            self.end(Attention::Failed);
-            return;
-        }
-        let has_encrypted = |side| tls.encrypted.iter().any(|(from, ..)| *from == side);
-        if self.phase == Phase::Tunnel && has_encrypted(Side::Client) && has_encrypted(Side::Server) {
-            self.phase = Phase::Done(Attention::Opaque);
-        }
-    }
-}
-
-fn note_tls(tls: &mut Tls, from: Side, now: Duration, seen: Seen) {
-    match seen {
-        Seen::ClientHello(hello) => {
-            tls.client_hello.get_or_insert((hello, now));
-        }
-        Seen::ServerHello(hello) if hello.retry => {}
-        Seen::ServerHello(hello) => {
-            tls.server_hello.get_or_insert((hello, now));
-        }
-        Seen::Certificates(count) if from == Side::Server => tls.server_certificates = Some(count),
-        Seen::Certificates(count) => tls.client_certificates = Some(count),
-        Seen::CertificateRequest => tls.certificate_requested = true,
-        Seen::Alert(alert) if tls.alerts.len() < MAX_NOTICES => tls.alerts.push((from, alert, now)),
-        Seen::Encrypted(size) if tls.encrypted.len() < MAX_ENCRYPTED_RECORDS => {
-            tls.encrypted.push((from, size, now));
-        }
-        Seen::NotTls => tls.not_tls = tls.not_tls.or(Some(from)),
-        _ => {}
-    }
-}
-
-fn clear_error(bytes: &[u8], now: Duration) -> Option<ErrorSeen> {
-    let mut framer = Framer::default();
-    framer.push(bytes);
-    match framer.next(Kind::Tagged)? {
-        Frame::Tagged { tag: b'E', body } => {
-            Some(ErrorSeen::new(now, &ErrorFields::decode(body).unwrap_or_default()))
-        }
-        _ => None,
-    }
-}
-
 /// `E` and a length word that no error has: the rest of a version 2 error is still to come.
 fn is_unfinished_version_2(ahead: &[u8]) -> bool {
     match ahead {
-        [b'E', rest @ ..] => rest
-            .first_chunk::<4>()
-            .is_some_and(|word| !(8..=30_000).contains(&u32::from_be_bytes(*word)) && rest.len() < 8192),
+        [b'E', rest @ ..] => rest.first_chunk::<4>().is_some_and(|word| {
+            !(8..=30_000).contains(&u32::from_be_bytes(*word)) && rest.len() < MAX_VERSION_2
+        }),
         _ => false,
     }
 }
@@ -770,8 +723,18 @@ fn nonce_of(server_first: &[u8]) -> Option<&[u8]> {
     rest.split(|&byte| byte == b',').next()
 }
 
+/// How many of the client's first bytes are kept: none that could be a secret.
+fn start_kept(first: Option<First>) -> usize {
+    match first {
+        Some(First::Startup { length, .. }) => length.min(FIRST_BYTES),
+        Some(First::SslRequest | First::GssEncRequest | First::CancelRequest) => 8,
+        Some(First::Malformed { .. }) => 4,
+        Some(First::Http | First::Tls) | None => FIRST_BYTES,
+    }
+}
+
 /// Keeps the first bytes of a side.
-fn keep(kept: &mut Vec<u8>, bytes: &[u8]) {
-    let room = FIRST_BYTES.saturating_sub(kept.len());
+fn keep(kept: &mut Vec<u8>, bytes: &[u8], most: usize) {
+    let room = most.saturating_sub(kept.len());
     kept.extend_from_slice(bytes.get(..room.min(bytes.len())).unwrap_or_default());
 }

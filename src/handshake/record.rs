@@ -129,7 +129,8 @@ pub struct Tls {
     pub certificate_requested: bool,
     /// Alerts in clear.
     pub alerts: Vec<(Side, Alert, Duration)>,
-    /// The first encrypted records: sender, size, time. At most [`MAX_ENCRYPTED_RECORDS`].
+    /// The first encrypted records: sender, size, time. At most [`MAX_ENCRYPTED_RECORDS`], half of
+    /// them of each side.
     pub encrypted: Vec<(Side, usize, Duration)>,
     /// A side whose bytes are no TLS.
     pub not_tls: Option<Side>,
@@ -328,10 +329,16 @@ pub struct SessionSeen {
 
 /// PostgreSQL 18 reports 15 settings; CockroachDB and poolers a few more.
 pub const MAX_PARAMETER_STATUS: usize = 128;
+/// Bytes of ParameterStatus that are kept; PostgreSQL 18 reports some 500.
+pub const MAX_PARAMETER_BYTES: usize = 16_384;
+/// Authentication requests kept; a real server asks once, a GSSAPI one a few times. The last
+/// place is for the newest.
+pub const MAX_REQUESTS: usize = 16;
 /// Notices kept of one handshake.
 pub const MAX_NOTICES: usize = 8;
 /// First bytes of each side that are kept to recognise other protocols. They are kept only when
-/// they can't hold a secret: a client's from its first packet, a server's at any time.
+/// they can't hold a secret: a client's from its first packet (of a CancelRequest without the key,
+/// of what is no packet the length word alone), a server's at any time.
 pub const FIRST_BYTES: usize = 64;
 
 /// Everything that was seen of one handshake.

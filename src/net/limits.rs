@@ -45,6 +45,17 @@ pub enum Which {
     UnfinishedPerAddress,
 }
 
+impl Which {
+    /// The name of the option that sets it.
+    pub fn option(self) -> &'static str {
+        match self {
+            Self::Connections => "max-connections",
+            Self::Unfinished => "max-unfinished",
+            Self::UnfinishedPerAddress => "max-unfinished-per-address",
+        }
+    }
+}
+
 fn raise_open_files() -> usize {
     let limit = getrlimit(Resource::Nofile);
     // Refused only where something outside forbids it; the old limit then still counts.

@@ -53,19 +53,22 @@ impl<'a> ErrorFields<'a> {
     }
 }
 
+/// The longest version 2 error that is waited for; PostgreSQL's own fit into 1,000 bytes.
+pub const MAX_VERSION_2: usize = 8_192;
+
 /// Reads the error of protocol version 2, which servers up to 13 send before they know the
 /// client's version and any server sends when it can't start a backend
 /// (`report_fork_failure_to_client`, postmaster.c): `E`, a text, a zero byte, no length.
 ///
 /// `bytes` starts at the `E`. `None` when this is a message of version 3, or while the text has
-/// no end. libpq tells them apart in the same way: a length word that no error has (`PQconnectPoll`).
+/// no end within [`MAX_VERSION_2`] bytes. libpq tells them apart in the same way: a length word that no error has (`PQconnectPoll`).
 pub fn version_2_text(bytes: &[u8]) -> Option<&[u8]> {
     let (tag, rest) = bytes.split_first()?;
     let length = u32::from_be_bytes(*rest.first_chunk::<4>()?);
     if *tag != b'E' || (8..=30_000).contains(&length) {
         return None;
     }
-    let end = rest.iter().position(|&byte| byte == 0)?;
+    let end = rest.iter().take(MAX_VERSION_2).position(|&byte| byte == 0)?;
     rest.get(..end)
 }
 
@@ -99,5 +102,7 @@ mod tests {
         );
         assert_eq!(version_2_text(b"E\0\0\0\x20SFATAL\0"), None);
         assert_eq!(version_2_text(b"Ecould not"), None);
+        let endless = [vec![b'E'; MAX_VERSION_2 + 1], vec![0]].concat();
+        assert_eq!(version_2_text(&endless), None);
     }
 }

@@ -36,8 +36,10 @@ pub fn classify(bytes: &[u8]) -> Option<First> {
     if first == 0x16 {
         return Some(First::Tls);
     }
-    if looks_like_http(bytes) {
-        return Some(First::Http);
+    match http(bytes) {
+        Some(true) => return Some(First::Http),
+        Some(false) => {}
+        None => return None,
     }
     let length = u32::from_be_bytes(*bytes.first_chunk::<4>()?);
     let size = usize::try_from(length).unwrap_or(usize::MAX);
@@ -53,14 +55,29 @@ pub fn classify(bytes: &[u8]) -> Option<First> {
     })
 }
 
-fn looks_like_http(bytes: &[u8]) -> bool {
+/// Whether this is an HTTP request line; `None` while a method's name may still become whole. No
+/// method's first four letters are the length of a packet, so waiting keeps no client waiting.
+fn http(bytes: &[u8]) -> Option<bool> {
     const METHODS: [&[u8]; 7] = [b"GET ", b"POST ", b"HEAD ", b"PUT ", b"OPTIONS ", b"CONNECT ", b"PRI "];
-    METHODS.iter().any(|method| bytes.starts_with(method))
+    if METHODS.iter().any(|method| bytes.starts_with(method)) {
+        return Some(true);
+    }
+    let begun = METHODS.iter().any(|method| method.starts_with(bytes));
+    (!begun).then_some(false)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_method_longer_than_a_length_word_is_not_judged_before_it_is_whole() {
+        for line in [&b"POST / HTTP/1.1"[..], b"OPTIONS *", b"CONNECT db:5432"] {
+            let told: Vec<First> = (0..line.len()).filter_map(|end| classify(&line[..end])).collect();
+            assert!(told.iter().all(|first| *first == First::Http), "{told:?}");
+        }
+        assert_eq!(classify(b"POSTGRES"), Some(First::Malformed { length: 0x504f_5354 }));
+    }
 
     #[test]
     fn every_first_packet_is_told_by_eight_bytes() {

@@ -1,5 +1,7 @@
 //! Cutting a byte stream into frames: however the bytes arrive, the frames are the same.
 
+use std::fmt;
+
 use zeroize::Zeroize;
 
 use super::first::MAX_STARTUP_PACKET;
@@ -51,18 +53,33 @@ pub enum Kind {
 }
 
 /// Bytes of one direction that have not been cut into frames yet.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Framer {
     pending: Vec<u8>,
     read: usize,
     skip: usize,
     broken: bool,
+    full: bool,
+}
+
+/// Most bytes that wait to be cut: a whole frame and a slice of what follows it. More can pile up
+/// only when a side speaks out of turn, for ever; what is beyond this is not kept.
+pub const MAX_PENDING: usize = MAX_FRAME + 1 + MAX_SLICE;
+/// Most bytes that may be given to [`Framer::push`] between two rounds of [`Framer::next`]: with
+/// these, [`MAX_PENDING`] cuts off nothing that is in turn.
+pub const MAX_SLICE: usize = 16_384;
+
+/// The bytes may be a password: only their number is shown.
+impl fmt::Debug for Framer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Framer").field("pending", &self.ahead().len()).finish_non_exhaustive()
+    }
 }
 
 impl Framer {
     /// Adds bytes as they came. What is to be stepped over is never stored.
     pub fn push(&mut self, bytes: &[u8]) {
-        if self.broken {
+        if self.broken || self.full {
             return;
         }
         let skipped = self.skip.min(bytes.len());
@@ -71,7 +88,10 @@ impl Framer {
             self.pending.drain(..self.read);
             self.read = 0;
         }
-        self.pending.extend_from_slice(bytes.get(skipped..).unwrap_or_default());
+        let room = MAX_PENDING - self.pending.len().min(MAX_PENDING);
+        let bytes = bytes.get(skipped..).unwrap_or_default();
+        self.full = bytes.len() > room;
+        self.pending.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
     }
 
     /// The next whole frame, if all of it is there.
@@ -92,7 +112,7 @@ impl Framer {
         let smallest = if tag.is_some() { 4 } else { 8 };
         let largest = if tag.is_some() { LONGEST_LENGTH_WORD } else { MAX_STARTUP_PACKET };
         if !(smallest..=largest).contains(&size) {
-            self.broken = true;
+            self.abandon();
             return Some(Frame::Broken { tag, length });
         }
         let total = size + usize::from(tag.is_some());
@@ -173,9 +193,9 @@ mod tests {
         stream.extend_from_slice(b"D\0\x02\0\0");
         stream.extend(std::iter::repeat_n(7, 0x2_0000 - 4));
         stream.extend_from_slice(b"C\0\0\0\x04");
-        let whole = frames(&[&stream], Kind::Tagged);
+        let whole = frames(&stream.chunks(10_000).collect::<Vec<_>>(), Kind::Tagged);
         assert_eq!(whole.len(), 4, "{whole:?}");
-        for size in [1, 2, 3, 7, 4096, 70_000] {
+        for size in [1, 2, 3, 7, 4096, MAX_SLICE] {
             let cuts: Vec<&[u8]> = stream.chunks(size).collect();
             assert_eq!(frames(&cuts, Kind::Tagged), whole, "cut every {size} bytes");
         }
@@ -194,6 +214,16 @@ mod tests {
     }
 
     #[test]
+    fn what_piles_up_out_of_turn_is_bounded() {
+        let mut framer = Framer::default();
+        for _ in 0..100 {
+            framer.push(&[0; 10_000]);
+        }
+        assert_eq!(framer.ahead().len(), MAX_PENDING);
+        assert_eq!(format!("{framer:?}"), format!("Framer {{ pending: {MAX_PENDING}, .. }}"));
+    }
+
+    #[test]
     fn a_length_word_that_cannot_be_one_is_broken() {
         for (row, kind, bytes) in [
             ("tagged, shorter than itself", Kind::Tagged, &b"R\0\0\0\x03"[..]),
@@ -205,6 +235,7 @@ mod tests {
             framer.push(bytes);
             assert!(matches!(framer.next(kind), Some(Frame::Broken { .. })), "{row}");
             assert_eq!(framer.next(kind), None, "{row}: nothing behind it");
+            assert!(framer.ahead().is_empty(), "{row}: nothing is kept, however much came with it");
         }
     }
 }

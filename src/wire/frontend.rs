@@ -1,5 +1,7 @@
 //! What a client sends until it is logged in.
 
+use std::fmt;
+
 use super::reader::{Reader, WireError, invalid};
 
 /// Version words of the packets that are no StartupMessage (`pqcomm.h`).
@@ -87,7 +89,12 @@ impl<'a> Untagged<'a> {
 
 impl<'a> Startup<'a> {
     /// Decodes the name and value pairs behind the version word (`ProcessStartupPacket`).
+    ///
+    /// Of a version that is not 3 only the version is read: its packets look otherwise.
     fn decode(version: u32, mut reader: Reader<'a>) -> Result<Self, WireError> {
+        if version >> 16 != 3 {
+            return Ok(Self { version, parameters: Vec::new() });
+        }
         let mut parameters = Vec::with_capacity(8);
         loop {
             let name = reader.cstr("startup parameter name")?;
@@ -105,12 +112,22 @@ impl<'a> Startup<'a> {
 }
 
 /// The first answer to AuthenticationSASL.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct SaslInitialResponse<'a> {
     /// The mechanism that the client chose.
     pub mechanism: &'a [u8],
     /// Its first message; `None` where the client sends none (length -1).
     pub response: Option<&'a [u8]>,
+}
+
+/// OAUTHBEARER's first message holds the token: only lengths are shown.
+impl fmt::Debug for SaslInitialResponse<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SaslInitialResponse")
+            .field("mechanism", &self.mechanism.len())
+            .field("response", &self.response.map(<[u8]>::len))
+            .finish()
+    }
 }
 
 impl<'a> SaslInitialResponse<'a> {
@@ -193,6 +210,13 @@ mod tests {
                 assert!(Untagged::decode(&bytes[4..bytes.len() - 1]).is_err(), "cut short: {packet:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_token_is_not_shown() {
+        let response = Some(&b"n,,\x01auth=Bearer hunter2\x01\x01"[..]);
+        let shown = format!("{:?}", SaslInitialResponse { mechanism: b"OAUTHBEARER", response });
+        assert_eq!(shown, "SaslInitialResponse { mechanism: 11, response: Some(25) }");
     }
 
     #[test]

@@ -114,6 +114,17 @@ const MAX_RECORD: usize = 16_384 + 2_048;
 const MAX_MESSAGE: usize = 65_536;
 
 impl Records {
+    /// Bytes that wait for the rest of their record or message; of a direction that was given up,
+    /// those that are no TLS.
+    pub fn held(&self) -> usize {
+        self.pending.len() + self.message.len()
+    }
+
+    /// What was no TLS, once [`Seen::NotTls`] was seen.
+    pub fn not_tls(&self) -> &[u8] {
+        if self.given_up { &self.pending } else { &[] }
+    }
+
     /// Adds bytes and calls `see` for everything that is now complete.
     pub fn push(&mut self, bytes: &[u8], mut see: impl FnMut(Seen)) {
         if self.given_up {
@@ -136,7 +147,7 @@ impl Records {
                 }
             }
             if self.given_up {
-                return;
+                break;
             }
         }
         self.pending = reader.rest().to_vec();
@@ -153,7 +164,9 @@ impl Records {
                 let description = payload.get(1).copied().unwrap_or_default();
                 see(Seen::Alert(Alert { level, description }));
             }
-            22 if !self.encrypted => self.handshake(payload, see),
+            // In TLS 1.3 ChangeCipherSpec means nothing, and after a HelloRetryRequest it comes before
+            // the second hellos.
+            22 if !self.encrypted || is_whole_hello(payload) => self.handshake(payload, see),
             _ => see(Seen::Encrypted(payload.len())),
         }
     }
@@ -178,6 +191,14 @@ impl Records {
             }
         }
     }
+}
+
+/// Whether a record holds one ClientHello or ServerHello and nothing else. An encrypted Finished of
+/// TLS 1.2 is 40 bytes of noise: it would have to match in four of them.
+fn is_whole_hello(payload: &[u8]) -> bool {
+    let mut reader = Reader::new(payload);
+    let (Ok(1 | 2), Ok(length)) = (reader.u8(""), reader.u24("")) else { return false };
+    usize::try_from(length).is_ok_and(|length| length == reader.rest().len())
 }
 
 const SHORT: WireError = WireError { field: "TLS record", fault: super::reader::Fault::Short };

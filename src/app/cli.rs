@@ -1,0 +1,249 @@
+//! The command line.
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::error::{ContextKind, ContextValue};
+use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
+
+use crate::diagnose::Cause;
+
+/// Says exactly why a PostgreSQL login failed.
+#[derive(Debug, Parser)]
+#[command(name = "pgwhy", version, about, propagate_version = true, arg_required_else_help = true)]
+#[command(after_help = "\
+Examples:
+  pgwhy demo                                   see it work: a dozen logins that fail
+  pgwhy proxy --upstream \"$DATABASE_URL\"       then point the application at 127.0.0.1:7432
+  pgwhy explain password_mismatch              the page of one cause")]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Stand between clients and a PostgreSQL server, carry every byte unchanged, explain every login
+    Proxy(Box<ProxyArgs>),
+    /// Print the page of one cause: what happens on the wire, look-alikes, fixes
+    Explain {
+        /// The id of a cause, as in a report; without one, all of them are listed
+        #[arg(value_parser = CauseId, hide_possible_values = true)]
+        cause: Option<Cause>,
+    },
+    /// Bring up a throw-away PostgreSQL and a proxy, and explain a dozen logins that fail
+    Demo(DemoArgs),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page (roff), of the program or of one command
+    Man {
+        /// The command
+        command: Option<String>,
+    },
+}
+
+/// Options of `pgwhy proxy`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The connection string may be a URL, key=value words, host:port, or a socket directory. Its
+password is never sent anywhere: it is only held against what clients send, to say how theirs
+differs. Reports go to standard output, the program's own log to standard error (PGWHY_LOG=debug
+for more). SIGTERM drains: no new connections, running ones go on until --drain-timeout; a second
+one ends them.
+
+Examples:
+  pgwhy proxy                                  in front of DATABASE_URL, on 127.0.0.1:7432
+  pgwhy proxy -u db.internal:5432 -l :5433     another server, another port
+  pgwhy proxy --show failed --format json      one line for each failed login")]
+pub struct ProxyArgs {
+    /// Where clients connect: host:port (port 0 takes a free one) or the path of a Unix socket; repeatable
+    #[arg(long, short, value_name = "ADDR", default_value = DEFAULT_LISTEN)]
+    pub listen: Vec<String>,
+
+    /// The server: any connection string [default: DATABASE_URL, from the environment or ./.env]
+    #[arg(long, short, value_name = "CONNINFO")]
+    pub upstream: Option<String>,
+
+    /// What to do when a client asks for TLS
+    #[arg(long, value_enum, default_value_t = ClientTls::Auto, value_name = "MODE")]
+    pub client_tls: ClientTls,
+
+    /// A file whose first line is the password that clients should send
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+
+    /// How to report [default: human on a terminal, json otherwise]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub format: Option<Format>,
+
+    /// Which connections to report
+    #[arg(long, value_enum, default_value_t = Show::All, value_name = "WHICH")]
+    pub show: Show,
+
+    /// How long a login may take, from accept to ReadyForQuery
+    #[arg(long, value_parser = some_time, default_value = "60s", value_name = "TIME")]
+    pub login_timeout: Duration,
+
+    /// How long running sessions may go on after SIGTERM
+    #[arg(long, value_parser = duration, default_value = "30s", value_name = "TIME")]
+    pub drain_timeout: Duration,
+
+    /// Client connections at a time [default: what the limit of open files allows]
+    #[arg(long, value_parser = positive, value_name = "N")]
+    pub max_connections: Option<usize>,
+
+    /// Logins under way at a time [default: 1000]
+    #[arg(long, value_parser = positive, value_name = "N")]
+    pub max_unfinished: Option<usize>,
+
+    /// Logins under way at a time from one address [default: 200]
+    #[arg(long, value_parser = positive, value_name = "N")]
+    pub max_unfinished_per_address: Option<usize>,
+
+    /// Threads that carry established sessions [default: half the cores]
+    #[arg(long, value_parser = positive, value_name = "N")]
+    pub threads: Option<usize>,
+}
+
+/// Options of `pgwhy demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Directory of a PostgreSQL's programs (initdb, postgres) [default: looked for, else fetched]
+    #[arg(long, value_name = "DIR")]
+    pub pg_bin: Option<PathBuf>,
+}
+
+/// `--client-tls`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ClientTls {
+    /// Open TLS where that can't break a login, pass it through where it might (this version: always through)
+    Auto,
+    /// Never opened: only the outside of an encrypted login is seen
+    Passthrough,
+    /// Answer N: clients that allow plaintext are seen whole
+    Disable,
+}
+
+/// `--format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Text for people
+    Human,
+    /// One JSON object a line
+    Json,
+}
+
+/// `--show`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Show {
+    /// Every connection
+    All,
+    /// Only logins that failed
+    Failed,
+}
+
+/// No other PostgreSQL tool's usual port.
+pub const DEFAULT_LISTEN: &str = "127.0.0.1:7432";
+
+fn duration(text: &str) -> Result<Duration, String> {
+    if let Ok(seconds) = text.parse::<u64>() {
+        return Ok(Duration::from_secs(seconds));
+    }
+    humantime::parse_duration(text).map_err(|error| format!("{error}; write for example 60s or 500ms"))
+}
+
+fn some_time(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("no login can be that fast; write for example 60s or 500ms".into()),
+        time => Ok(time),
+    }
+}
+
+fn positive(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("at least 1".into()),
+        number => number.map_err(|_| "not a whole number".into()),
+    }
+}
+
+/// The id of a cause. Completions get all of them; a message about a wrong one only those alike.
+#[derive(Clone)]
+struct CauseId;
+
+impl TypedValueParser for CauseId {
+    type Value = Cause;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        arg: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<Self::Value, clap::Error> {
+        let all = PossibleValuesParser::new(Cause::ALL.iter().map(|cause| cause.id()));
+        let unknown = |mut error: clap::Error| {
+            error.remove(ContextKind::ValidValue);
+            let tip = "`pgwhy explain` alone lists all of them".into();
+            error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip]));
+            error
+        };
+        let id = all.parse_ref(command, arg, value).map_err(unknown)?;
+        Cause::from_id(&id).ok_or_else(|| clap::Error::new(clap::error::ErrorKind::InvalidValue))
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(Cause::ALL.iter().map(|cause| PossibleValue::new(cause.id()))))
+    }
+}
+
+/// What is said about a command line that can't be read, without any word of it that may hold a
+/// password; `None` where the words are harmless.
+pub(super) fn without_secrets(complaint: &str, arguments: impl Iterator<Item = OsString>) -> Option<String> {
+    let mut text = complaint.to_owned();
+    for argument in arguments {
+        let argument = argument.to_string_lossy();
+        let value = match argument.split_once('=') {
+            Some((option, value)) if option.starts_with("--") => value,
+            _ => &*argument,
+        };
+        if may_hold_password(value) {
+            text = text.replace(value, "…");
+        }
+    }
+    (text != complaint).then(|| {
+        text + "\nA connection string (not shown here) is given with --upstream:\n  \
+                pgwhy proxy --upstream \"$DATABASE_URL\"\n"
+    })
+}
+
+/// Whether a word looks like a connection string.
+pub(super) fn may_hold_password(word: &str) -> bool {
+    let keyword = word.contains('=') && word.to_ascii_lowercase().contains("password");
+    word.contains("://") || word.contains('@') || keyword
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        super::Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_complaint_shows_no_connection_string() {
+        let words = ["pgwhy", "proxy", "--format=postgres://u:hunter2@h/d"].map(Into::into);
+        let said = super::without_secrets("invalid value 'postgres://u:hunter2@h/d'", words.into_iter());
+        let said = said.unwrap_or_default();
+        assert!(said.starts_with("invalid value '…'") && !said.contains("hunter2"), "{said}");
+        assert_eq!(super::without_secrets("unexpected '--x'", ["--x".into()].into_iter()), None);
+        assert!(!super::may_hold_password("password_mismach"), "a cause's id may be shown");
+    }
+}

@@ -1,0 +1,486 @@
+//! The desk: where attempts become reports.
+//!
+//! One thread takes attempts off a bounded queue, tests passwords, diagnoses, links attempts that
+//! belong together, and writes. When standard output stalls, the desk waits and the queue fills; then
+//! attempts are dropped and counted. A login never waits for any of it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
+
+use subtle::ConstantTimeEq as _;
+
+use crate::diagnose::context::{Context, Dial, DialFault, Expectation, Limit, Opaque};
+use crate::diagnose::story::{Earlier, MOMENTS, Profile};
+use crate::diagnose::{Cause, Diagnosis, Outcome, diagnose};
+use crate::handshake::driver::recognise;
+use crate::handshake::record::ServerFinalSeen;
+use crate::handshake::{Record, Side, Step};
+use crate::net::{Attempt, DialAttempt, DialError, Ending, Sink};
+use crate::password::{Budget, Exchange, Expected, Judgement, judge, saslprep, scram};
+use crate::report::{Report, Way};
+
+use super::output::Dress;
+
+/// Attempts that may wait; each holds a record of a few kilobytes.
+const QUEUE: usize = 4_096;
+/// With so many waiting, only the expected password is tested, not its variants: one test of SCRAM
+/// costs about a millisecond of CPU.
+const BUSY: u64 = 64;
+/// Attempts remembered for linking.
+const RECENT: usize = 256;
+/// Users and databases whose last success is remembered.
+const SUCCESSES: usize = 1_024;
+/// How long the last reports may take to be written when the program ends.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// The sink of the proxy: hands attempts to the desk.
+pub(super) struct Inbox {
+    sender: SyncSender<Message>,
+    waiting: Arc<AtomicU64>,
+    dropped: Arc<AtomicU64>,
+}
+
+enum Message {
+    Attempt(Box<Attempt>),
+    Line(String),
+    End,
+}
+
+impl Sink for Inbox {
+    fn attempt(&self, attempt: Attempt) {
+        self.put(Message::Attempt(Box::new(attempt)));
+    }
+}
+
+impl Inbox {
+    /// Prints a line among the reports.
+    pub(super) fn line(&self, line: String) {
+        self.put(Message::Line(line));
+    }
+
+    fn put(&self, message: Message) {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.sender.try_send(message) {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
+            if dropped.is_power_of_two() {
+                tracing::warn!(reports.dropped = dropped, "standard output is too slow: reports are dropped");
+            }
+        }
+    }
+}
+
+/// What stays the same for all attempts.
+pub(super) struct Setting {
+    /// The password that clients should send.
+    pub(super) expected: Option<Expected>,
+    /// The server's host name.
+    pub(super) host: Option<String>,
+    /// How to report.
+    pub(super) dress: Dress,
+    /// Is told after each report that was written.
+    pub(super) written: Option<SyncSender<()>>,
+}
+
+/// The desk's thread, to wait for.
+pub(super) struct Desk {
+    thread: JoinHandle<()>,
+    sender: SyncSender<Message>,
+    waiting: Arc<AtomicU64>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl Desk {
+    /// Starts the thread.
+    pub(super) fn open(setting: Setting) -> io::Result<(Self, Inbox)> {
+        let (sender, receiver) = sync_channel(QUEUE);
+        let waiting = Arc::new(AtomicU64::new(0));
+        let dropped = Arc::new(AtomicU64::new(0));
+        let inbox = Inbox { sender: sender.clone(), waiting: waiting.clone(), dropped: dropped.clone() };
+        let (still, keys) = (waiting.clone(), KeyCache::default());
+        let mut clerk = Clerk { setting, waiting, history: History::default(), keys };
+        let thread = std::thread::Builder::new().name("desk".into()).spawn(move || clerk.work(&receiver))?;
+        Ok((Self { thread, sender, waiting: still, dropped }, inbox))
+    }
+
+    /// Waits until everything is written, but not for an output that stalls.
+    pub(super) fn close(self) {
+        let until = std::time::Instant::now() + LAST_WORDS;
+        let mut end = Some(Message::End);
+        while !self.thread.is_finished() && std::time::Instant::now() < until {
+            if let Some(message) = end.take()
+                && let Err(TrySendError::Full(message)) = self.sender.try_send(message)
+            {
+                end = Some(message);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let unwritten = if self.thread.is_finished() { 0 } else { self.waiting.load(Ordering::Relaxed) };
+        let dropped = self.dropped.load(Ordering::Relaxed) + unwritten;
+        if dropped > 0 {
+            eprintln!("pgwhy: {dropped} reports were not written: standard output was too slow for them");
+        }
+    }
+}
+
+struct Clerk {
+    setting: Setting,
+    waiting: Arc<AtomicU64>,
+    history: History,
+    keys: KeyCache,
+}
+
+impl Clerk {
+    fn work(&mut self, receiver: &Receiver<Message>) {
+        let mut failing = false;
+        while let Ok(message) = receiver.recv() {
+            let backlog = self.waiting.fetch_sub(1, Ordering::Relaxed);
+            let mut tell = None;
+            let text = match message {
+                Message::End => return,
+                Message::Line(line) => Some(line),
+                Message::Attempt(attempt) => {
+                    tell.clone_from(&self.setting.written);
+                    let report = self.report(*attempt, backlog > BUSY);
+                    self.setting.dress.report(&report)
+                }
+            };
+            let Some(text) = text else { continue };
+            let mut out = io::stdout().lock();
+            // A full disk or a closed pipe loses this report; the proxy goes on.
+            match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+                Ok(()) => failing = false,
+                Err(error) if !failing => {
+                    failing = true;
+                    tracing::warn!(%error, "a report could not be written");
+                }
+                Err(_) => {}
+            }
+            if let Some(tell) = tell {
+                // Nobody has to listen.
+                let _ = tell.try_send(());
+            }
+        }
+    }
+
+    fn report(&mut self, attempt: Attempt, busy: bool) -> Report {
+        let record = &attempt.record;
+        let id = format!("{:x}-{:x}", std::process::id(), attempt.id);
+        let dials: Vec<Dial> = attempt.dials.iter().map(dial).collect();
+        let expectation = expectation(&self.setting, record);
+        let for_this_user = expectation.is_some_and(|expectation| expectation.for_this_user);
+        let expected = self.setting.expected.as_ref().filter(|_| for_this_user);
+        let judgement = judgement(record, expected, busy);
+        let our_address = attempt.our_outgoing.as_ref().map(ToString::to_string);
+        let client_host = attempt.client.ip().map_or_else(|| "local".to_owned(), |ip| ip.to_string());
+        let now = SystemTime::now();
+        let ended = attempt.accepted + attempt.elapsed;
+        let earlier = self.history.earlier(&client_host, attempt.accepted, ended);
+        let limit = limit(&attempt.ending);
+        let context = Context {
+            dials: &dials,
+            limit: limit.as_ref(),
+            ssl_answered_by_us: attempt.ssl_answered_by_us,
+            tls_refused_by_us: attempt.ending == Ending::TlsRefused,
+            server_signature_fits: expected.and_then(|expected| self.keys.signature_fits(record, expected)),
+            judgement: judgement.as_ref(),
+            expected: expectation,
+            now_unix: now
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX)),
+            server_host: self.setting.host.as_deref(),
+            our_address: our_address.as_deref(),
+            client_is_remote: attempt.client.ip().is_some_and(|ip| !ip.is_loopback()),
+            opaque: attempt.opaque.map(|opaque| Opaque {
+                client_bytes: opaque.client_bytes,
+                server_bytes: opaque.server_bytes,
+                closed: opaque.closed,
+            }),
+            earlier: earlier.as_ref(),
+        };
+        let diagnosis = diagnose(record, &context);
+        let way = way(&attempt, &dials);
+        let profile = Profile::new(record, &client_host, way.address.as_deref());
+        let mut report = Report::new(record, diagnosis, &way, attempt.ssl_answered_by_us);
+        report.id = id;
+        report.time = attempt.accepted;
+        report.client.address = attempt.client.to_string();
+        report.elapsed = attempt.elapsed;
+        self.history.complete(&mut report, &profile, ended);
+        self.history.remember(&report, &client_host, profile, ended, &attempt);
+        report
+    }
+}
+
+fn expectation<'a>(setting: &'a Setting, record: &Record) -> Option<Expectation<'a>> {
+    let expected = setting.expected.as_ref()?;
+    let user = record.user().unwrap_or_default();
+    let for_this_user = expected.user.as_deref().is_none_or(|owner| owner.as_bytes() == user);
+    Some(Expectation { source: &expected.source, user: expected.user.as_deref(), for_this_user })
+}
+
+/// The keys that follow from the expected password, by salt and iterations: making them costs a
+/// millisecond, holding a login against them a few microseconds.
+#[derive(Default)]
+struct KeyCache {
+    made: VecDeque<Made>,
+}
+
+struct Made {
+    salt: Vec<u8>,
+    iterations: u32,
+    stored: scram::Key,
+    server: scram::Key,
+}
+
+/// Salts remembered: one a role.
+const SALTS: usize = 64;
+/// A server may name any count; beyond this the test is not worth its time on every login.
+const MOST_ITERATIONS: u32 = 100_000;
+
+impl KeyCache {
+    /// Whether the server's signature fits; `None` where the client's proof is not of this password.
+    fn signature_fits(&mut self, record: &Record, expected: &Expected) -> Option<bool> {
+        let seen = record.scram.as_ref()?;
+        let (first, challenge) = (seen.client_first.as_ref()?, seen.server_first.as_ref()?);
+        let last = seen.client_final.as_ref()?;
+        let Some(ServerFinalSeen::Signature(signature)) = &seen.server_final else { return None };
+        if challenge.iterations == 0 || challenge.iterations > MOST_ITERATIONS {
+            return None;
+        }
+        let keys = self.keys(expected, &challenge.salt, challenge.iterations)?;
+        let message = scram::auth_message(&first.bare, &challenge.text, &last.without_proof);
+        if !scram::client_proof_fits(&keys.stored, &message, last.proof.expose()) {
+            return None;
+        }
+        let right = scram::server_signature(&keys.server, &message);
+        Some(bool::from(right.expose().as_slice().ct_eq(signature.expose())))
+    }
+
+    fn keys(&mut self, expected: &Expected, salt: &[u8], iterations: u32) -> Option<&Made> {
+        let known = self.made.iter().position(|made| made.salt == salt && made.iterations == iterations);
+        if known.is_none() {
+            let password = expected.password.expose().as_bytes();
+            let prepared = saslprep::prepare(password);
+            let password = prepared.as_ref().map_or(password, |bytes| bytes.expose());
+            let salted = scram::salted_password(password, salt, iterations);
+            let stored = scram::stored_key(&scram::client_key(&salted));
+            let server = scram::server_key(&salted);
+            if self.made.len() == SALTS {
+                self.made.pop_front();
+            }
+            self.made.push_back(Made { salt: salt.to_vec(), iterations, stored, server });
+        }
+        self.made.get(known.unwrap_or(self.made.len() - 1))
+    }
+}
+
+/// Tests the client's answer, where it was refused.
+fn judgement(record: &Record, expected: Option<&Expected>, busy: bool) -> Option<Judgement> {
+    record.error.as_ref()?;
+    let user = record.user().unwrap_or_default();
+    let exchange = match record.step? {
+        Step::Password => Exchange::Cleartext { sent: record.cleartext.as_ref()?.expose() },
+        Step::Md5 => {
+            let md5 = record.md5.as_ref()?;
+            Exchange::Md5 { user, salt: md5.salt, response: md5.response.as_ref()?.expose() }
+        }
+        Step::ScramClientFinal => {
+            let scram = record.scram.as_ref()?;
+            let (first, challenge) = (scram.client_first.as_ref()?, scram.server_first.as_ref()?);
+            let last = scram.client_final.as_ref()?;
+            Exchange::Scram {
+                client_first_bare: &first.bare,
+                server_first: &challenge.text,
+                client_final_without_proof: &last.without_proof,
+                proof: last.proof.expose(),
+                salt: &challenge.salt,
+                iterations: challenge.iterations,
+            }
+        }
+        _ => return None,
+    };
+    let budget = if busy { Budget { max_hash_rounds: 2 * 4096 } } else { Budget::default() };
+    Some(judge(expected, user, &exchange, budget))
+}
+
+fn dial(attempt: &DialAttempt) -> Dial {
+    let result = attempt.result.as_ref().map(|_| ()).map_err(|error| match error {
+        DialError::NameNotFound => DialFault::NameNotFound,
+        DialError::NameTemporary => DialFault::NameTemporary,
+        DialError::Refused => DialFault::Refused,
+        DialError::Timeout => DialFault::Timeout,
+        DialError::Unreachable => DialFault::Unreachable,
+        DialError::SocketMissing => DialFault::SocketMissing,
+        DialError::Loop => DialFault::Loop,
+        other => DialFault::Other(other.to_string()),
+    });
+    let address = attempt.addr.as_ref().map(ToString::to_string);
+    Dial { host: attempt.host.clone(), address, took: attempt.elapsed, result }
+}
+
+fn limit(ending: &Ending) -> Option<Limit> {
+    match ending {
+        Ending::Limit { which, value } => {
+            let value = u64::try_from(*value).unwrap_or(u64::MAX);
+            Some(Limit { name: which.option(), value })
+        }
+        _ => None,
+    }
+}
+
+fn way(attempt: &Attempt, dials: &[Dial]) -> Way {
+    let last = dials.last();
+    Way {
+        address: last.map(|dial| dial.address.clone().unwrap_or_else(|| dial.host.clone())),
+        reached: last.map(|dial| dial.result.is_ok()),
+        took: attempt.dials.iter().map(|dial| dial.elapsed).sum(),
+        step: last.map(|dial| if dial.address.is_none() { Step::Resolve } else { Step::Connect }),
+    }
+}
+
+/// What happened before: for linking attempts and for the difference from the last success.
+#[derive(Default)]
+struct History {
+    recent: VecDeque<Past>,
+    successes: BTreeMap<(String, String), Success>,
+    versions: BTreeMap<String, String>,
+}
+
+struct Past {
+    host: String,
+    user: Option<String>,
+    ended: SystemTime,
+    attempt: Earlier,
+}
+
+struct Success {
+    at: SystemTime,
+    driver: String,
+    profile: Profile,
+}
+
+impl History {
+    /// The last attempt of the same client that ended moments before this one began.
+    fn earlier(&self, host: &str, accepted: SystemTime, ended: SystemTime) -> Option<Earlier> {
+        let before = |past: &Past| match accepted.duration_since(past.ended) {
+            Ok(before) => Some(before),
+            // A driver may open the second connection before the first one is gone.
+            Err(_) => (past.ended <= ended).then_some(Duration::ZERO),
+        };
+        let close = |past: &&Past| past.host == host && before(past).is_some_and(|before| before <= MOMENTS);
+        let found = self.recent.iter().rev().filter(close).find(|past| past.attempt.encrypted);
+        found.map(|past| Earlier { before: before(past).unwrap_or_default(), ..past.attempt.clone() })
+    }
+
+    /// Fills in what needs history.
+    fn complete(&mut self, report: &mut Report, profile: &Profile, ended: SystemTime) {
+        if let (Some(address), Some(version)) = (&report.server.address, &report.server.version) {
+            if self.versions.len() < SUCCESSES {
+                self.versions.insert(address.clone(), version.clone());
+            }
+        } else if let Some(address) = &report.server.address {
+            report.server.version = self.versions.get(address).cloned();
+        }
+        let masked = report.diagnosis.finding.as_ref().is_some_and(|f| f.cause == Cause::RetryMasksFailure);
+        let host = host_of(&report.client.address);
+        if matches!(report.diagnosis.outcome, Outcome::Probe | Outcome::Cancel) {
+            return;
+        }
+        let encrypted = report.client_tls.version.is_some();
+        for past in self.recent.iter().rev() {
+            let since = report.time.duration_since(past.ended).unwrap_or_default();
+            let same_user = match (&past.user, &report.client.user) {
+                (Some(there), Some(here)) => there == here,
+                // Inside TLS the user can't be seen.
+                (None, _) => masked || past.attempt.encrypted,
+                _ => false,
+            };
+            // A success belongs to an earlier failure only where the driver changed the way.
+            let retried = report.diagnosis.outcome != Outcome::Ok || past.attempt.encrypted != encrypted;
+            let failed =
+                matches!(past.attempt.outcome, Outcome::Failed | Outcome::Opaque) && past.attempt.ended;
+            let failed = failed && retried;
+            if past.host == host && since <= MOMENTS && same_user && failed && report.related.len() < 4 {
+                report.related.push(past.attempt.id.clone());
+            }
+        }
+        if !matches!(report.diagnosis.outcome, Outcome::Failed) {
+            return;
+        }
+        let key = (report.client.user.clone(), report.client.database.clone());
+        if let (Some(user), Some(database)) = key
+            && let Some(success) = self.successes.get(&(user, database))
+        {
+            report.differs = profile.differences(&success.profile);
+            let ago = ended.duration_since(success.at).unwrap_or_default();
+            report.last_success = Some((success.driver.clone(), ago));
+        }
+    }
+
+    fn remember(
+        &mut self,
+        report: &Report,
+        host: &str,
+        profile: Profile,
+        ended: SystemTime,
+        attempt: &Attempt,
+    ) {
+        let Diagnosis { outcome, finding, .. } = &report.diagnosis;
+        if matches!(outcome, Outcome::Probe | Outcome::Cancel) {
+            return;
+        }
+        if *outcome == Outcome::Ok {
+            let key = (
+                report.client.user.clone().unwrap_or_default(),
+                report.client.database.clone().unwrap_or_default(),
+            );
+            if self.successes.len() < SUCCESSES || self.successes.contains_key(&key) {
+                let driver =
+                    recognise(&attempt.record).map_or("unknown driver", |driver| driver.name).to_owned();
+                self.successes.insert(key, Success { at: ended, driver, profile });
+            }
+        }
+        let closed_early = attempt.opaque.is_some_and(|opaque| opaque.closed.is_some());
+        if self.recent.len() == RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(Past {
+            host: host.to_owned(),
+            user: report.client.user.clone(),
+            ended,
+            attempt: Earlier {
+                id: report.id.clone(),
+                before: Duration::ZERO,
+                lasted: attempt.elapsed,
+                outcome: *outcome,
+                encrypted: attempt.record.tls.is_some() || attempt.record.gss_encrypted,
+                ended: *outcome == Outcome::Failed || (closed_early && !looks_logged_in(&attempt.record)),
+                cause: finding.as_ref().map(|finding| (finding.cause, finding.summary.clone())),
+            },
+        });
+    }
+}
+
+/// Whether an encrypted connection went further than a login: more messages of the client than a
+/// login has, or one of the size of Terminate (5 bytes, and 17 that TLS 1.3 adds).
+fn looks_logged_in(record: &Record) -> bool {
+    const LOGIN_MESSAGES: usize = 6;
+    const TERMINATE: usize = 22;
+    let Some(tls) = &record.tls else { return false };
+    let sizes = || tls.encrypted.iter().filter(|(from, ..)| *from == Side::Client).map(|(_, size, _)| *size);
+    sizes().count() > LOGIN_MESSAGES || sizes().any(|size| size == TERMINATE)
+}
+
+/// The host part of an address as shown.
+fn host_of(address: &str) -> String {
+    match address.parse::<std::net::SocketAddr>() {
+        Ok(address) => address.ip().to_canonical().to_string(),
+        Err(_) => "local".to_owned(),
+    }
+}

@@ -1,0 +1,188 @@
+//! `pgwhy proxy`, and the running proxy that the demo shares with it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::net::{self, Limits, PeerAddr, Proxy, ProxyHandle, Upstream};
+
+use super::Failure;
+use super::cli::{ClientTls, ProxyArgs};
+use super::config::{listen, target};
+use super::desk::{Desk, Inbox, Setting};
+use super::output::Dress;
+
+/// Runs until it is told to stop.
+pub(super) fn run(args: &ProxyArgs) -> Result<(), Failure> {
+    let target = target(args)?;
+    let dress = Dress::new(args.format, args.show);
+    let setting =
+        Setting { expected: target.expected.clone(), host: target.host.clone(), dress, written: None };
+    let (desk, inbox) = Desk::open(setting)?;
+    let inbox = Arc::new(inbox);
+    let runtime = runtime()?;
+    let handle = runtime.block_on(async { bind(config(args, target.upstream.clone())?, &inbox) })?;
+    // Before the first line: whoever reads it may send a signal at once.
+    let signals = {
+        let _inside = runtime.enter();
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+    };
+    for addr in handle.addrs() {
+        inbox.line(dress.listening(&addr.to_string(), &target.shown(), target.through(addr).as_deref()));
+    }
+    runtime.block_on(until_told(&handle, args.drain_timeout, signals));
+    desk.close();
+    Ok(())
+}
+
+fn config(args: &ProxyArgs, upstream: Upstream) -> Result<net::Config, Failure> {
+    let mut limits = Limits::for_this_process();
+    limits.login_deadline = args.login_timeout;
+    limits.connections = args.max_connections.unwrap_or(limits.connections);
+    limits.unfinished = args.max_unfinished.unwrap_or(limits.unfinished);
+    limits.unfinished_per_address = args.max_unfinished_per_address.unwrap_or(limits.unfinished_per_address);
+    Ok(net::Config {
+        listen: listeners(&args.listen)?,
+        upstream,
+        client_tls: tls(args.client_tls),
+        limits,
+        relay_threads: args.threads,
+    })
+}
+
+fn listeners(texts: &[String]) -> Result<Vec<net::Listen>, Failure> {
+    let mut all = Vec::new();
+    for text in texts {
+        all.extend(listen(text)?);
+    }
+    Ok(all)
+}
+
+/// This version opens no TLS, so what may be opened is passed through as well.
+fn tls(mode: ClientTls) -> net::ClientTls {
+    match mode {
+        ClientTls::Auto | ClientTls::Passthrough => net::ClientTls::Passthrough,
+        ClientTls::Disable => net::ClientTls::Disable,
+    }
+}
+
+/// Logins are short and mostly wait; one thread serves them with no hand-over between threads, and
+/// the sessions' bytes are carried by the engine's own threads.
+fn runtime() -> Result<Runtime, Failure> {
+    Ok(Builder::new_current_thread().enable_all().build()?)
+}
+
+fn bind(config: net::Config, inbox: &Arc<Inbox>) -> Result<ProxyHandle, Failure> {
+    let wanted = config.listen.clone();
+    Proxy::run(config, Arc::clone(inbox) as Arc<dyn net::Sink>).map_err(|error| {
+        let wanted: Vec<String> = wanted.iter().map(ToString::to_string).collect();
+        let mend = match error.kind() {
+            io::ErrorKind::AddrInUse => "another program is there: choose another with --listen",
+            io::ErrorKind::PermissionDenied => {
+                "ports below 1024 and other users' directories need rights: choose another with --listen"
+            }
+            io::ErrorKind::AddrNotAvailable => "this machine has no such address",
+            io::ErrorKind::NotFound => "the socket's directory does not exist",
+            _ => "choose another with --listen",
+        };
+        Failure::failed(format!("can't listen on {}: {error}; {mend}", wanted.join(", ")))
+    })
+}
+
+/// The first SIGTERM or SIGINT drains, the second ends.
+async fn until_told(handle: &ProxyHandle, drain: Duration, signals: (Signal, Signal)) {
+    let (mut terminate, mut interrupt) = signals;
+    let mut told = false;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            () = handle.ended(), if told => return,
+        }
+        if !told && handle.connections() > 0 {
+            let open = handle.connections();
+            eprintln!(
+                "pgwhy: no new connections; open ones ({open}) may go on for {drain:?}, a second signal ends them"
+            );
+        }
+        told = true;
+        handle.shutdown(drain);
+    }
+}
+
+/// A proxy that runs on a thread of its own.
+pub(super) struct Running {
+    addrs: Vec<PeerAddr>,
+    stop: tokio::sync::oneshot::Sender<()>,
+    thread: std::thread::JoinHandle<()>,
+    desk: Desk,
+    inbox: Arc<Inbox>,
+    written: Receiver<()>,
+}
+
+/// Starts a proxy on a thread of its own.
+pub(super) fn start(
+    mut setting: Setting,
+    upstream: Upstream,
+    listen: &[String],
+    client_tls: ClientTls,
+) -> Result<Running, Failure> {
+    let (report_written, written) = sync_channel(64);
+    setting.written = Some(report_written);
+    let (desk, inbox) = Desk::open(setting)?;
+    let inbox = Arc::new(inbox);
+    let config = net::Config {
+        listen: listeners(listen)?,
+        upstream,
+        client_tls: tls(client_tls),
+        limits: Limits::for_this_process(),
+        relay_threads: Some(1),
+    };
+    let runtime = runtime()?;
+    let handle = runtime.block_on(async { bind(config, &inbox) })?;
+    let addrs = handle.addrs().to_vec();
+    let (stop, stopped) = tokio::sync::oneshot::channel();
+    let thread = std::thread::Builder::new().name("proxy".into()).spawn(move || {
+        runtime.block_on(async {
+            // An error is the sender's drop: told to stop as well.
+            let _ = stopped.await;
+            handle.shutdown(Duration::ZERO);
+            handle.ended().await;
+        });
+    })?;
+    Ok(Running { addrs, stop, thread, desk, inbox, written })
+}
+
+impl Running {
+    /// The first TCP address it listens on.
+    pub(super) fn first_tcp(&self) -> Option<SocketAddr> {
+        self.addrs.iter().find_map(|addr| match addr {
+            PeerAddr::Tcp(addr) => Some(*addr),
+            PeerAddr::Unix(_) => None,
+        })
+    }
+
+    /// Prints a line among the reports.
+    pub(super) fn say(&self, line: String) {
+        self.inbox.line(line);
+    }
+
+    /// Waits until a report was written.
+    pub(super) fn wait_for_report(&self) {
+        // A report that never comes is a defect that the reader sees; the demo goes on.
+        let _ = self.written.recv_timeout(Duration::from_secs(20));
+    }
+
+    /// Ends it and waits for the last report.
+    pub(super) fn stop(self) {
+        // The thread may have ended by itself; then there is nobody to tell.
+        let _ = self.stop.send(());
+        let _ = self.thread.join();
+        self.desk.close();
+    }
+}

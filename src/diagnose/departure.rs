@@ -1,0 +1,260 @@
+//! Nobody said why: one side closed, or was silent until a deadline.
+
+use std::time::Duration;
+
+use crate::handshake::driver::{Driver, WithoutPassword, recognise};
+use crate::handshake::ladder::ending;
+use crate::handshake::{Close, Record, Side, Step};
+
+use super::{Cause, Finding, Leg};
+
+/// Names what a departure or a silence means; total, so that every record has a diagnosis.
+pub(super) fn left(record: &Record) -> Finding {
+    let step = record.step.unwrap_or(Step::Startup);
+    match record.first_close() {
+        Some((_, Close::Deadline, at)) => silence(record, step, at),
+        Some((Side::Server, _, at)) => server_left(record, step, at),
+        Some((_, Close::Shutdown, _)) => {
+            Finding::proven(step, Cause::ProxyLimit, "pgwhy was told to stop while this login was under way")
+        }
+        Some((Side::Client, _, at)) => client_left(record, step, at),
+        None => Finding::possible(step, Cause::ClientLeft, "the watch ended before the handshake did"),
+    }
+}
+
+/// The client sent Terminate in the middle of the handshake: it left, and said so.
+pub(super) fn terminated(record: &Record) -> Finding {
+    let step = record.step.unwrap_or(Step::SaslMechanism);
+    client_left(record, step, record.ended).and("it sent Terminate first")
+}
+
+fn silence(record: &Record, step: Step, at: Duration) -> Finding {
+    let seconds = at.as_secs_f64();
+    if awaits_client(record) {
+        if let Some(finding) = lacks_method(record, step) {
+            return finding.and(format!("the client was silent until our login deadline ({seconds:.0} s)"));
+        }
+        let evidence =
+            format!("the server asked and the client was silent until our login deadline ({seconds:.0} s)");
+        return Finding::proven(step, Cause::AuthTimeout, evidence).on(Leg::Client);
+    }
+    let evidence = format!("the client's last message was sent and nothing came back in {seconds:.0} s");
+    match step {
+        Step::Startup | Step::AuthRequest | Step::SslRequest | Step::GssRequest => {
+            let step = if step == Step::Startup { Step::AuthRequest } else { step };
+            Finding::proven(step, Cause::NoAnswer, evidence)
+        }
+        _ => Finding::proven(step, Cause::AuthTimeout, evidence),
+    }
+}
+
+/// Whether the last word was the server's request.
+fn awaits_client(record: &Record) -> bool {
+    match (record.last_request(), record.answered) {
+        (None, _) => false,
+        (Some(_), None) => true,
+        (Some(_), Some(answered)) => record.server_last.is_some_and(|last| last > answered),
+    }
+}
+
+fn server_left(record: &Record, step: Step, at: Duration) -> Finding {
+    if record.server_bytes == 0 || (step == Step::AuthRequest && record.requests.is_empty()) {
+        let ms = at.as_secs_f64() * 1e3;
+        let sent = record.startup.as_ref().map_or(Duration::ZERO, |startup| startup.at);
+        let waited = at.saturating_sub(sent);
+        let evidence = format!("{}, {ms:.1} ms after the connection began", ending(record));
+        let finding = Finding::proven(Step::Startup, Cause::ClosedWithoutAnswer, evidence);
+        return match is_round(waited) {
+            true => finding
+                .and(format!("it waited {:.0} s: that is a timeout, not a refusal", waited.as_secs_f64())),
+            false => finding,
+        };
+    }
+    let since = record.client_last.max(record.server_last).unwrap_or_default();
+    let waited = at.saturating_sub(since);
+    let evidence = format!("{} {:.1} s after the last message", ending(record), waited.as_secs_f64());
+    // authentication_timeout counts from the startup packet on, and the server says nothing to a
+    // client that is not logged in yet (ProcessInterrupts, postgres.c).
+    let since_startup =
+        at.saturating_sub(record.startup.as_ref().map_or(Duration::ZERO, |startup| startup.at));
+    if record.session.authenticated.is_none()
+        && is_round(since_startup)
+        && waited >= Duration::from_millis(500)
+    {
+        if let Some(finding) = lacks_method(record, step).filter(|_| awaits_client(record)) {
+            return finding.and(evidence);
+        }
+        return Finding::likely(step, Cause::AuthTimeout, evidence).and(format!(
+            "{:.1} s after the startup packet: authentication_timeout",
+            since_startup.as_secs_f64()
+        ));
+    }
+    Finding::possible(step, Cause::ServerLeft, evidence).or(&[Cause::AuthTimeout]).ask(&["--server-log"])
+}
+
+/// Timeouts are whole seconds; a crash is not.
+fn is_round(time: Duration) -> bool {
+    let ms = time.as_millis();
+    ms >= 900 && (ms % 1000 < 250 || ms % 1000 > 950)
+}
+
+fn client_left(record: &Record, step: Step, at: Duration) -> Finding {
+    let since = record.server_last.unwrap_or_default();
+    let waited = at.saturating_sub(since);
+    let evidence =
+        format!("{} {:.1} ms after the server's last message", ending(record), waited.as_secs_f64() * 1e3);
+    if let Some(finding) = version_not_shared(record, step) {
+        return finding.and(evidence);
+    }
+    let finding = match step {
+        Step::Password | Step::Md5 | Step::SaslMechanism if record.answered.is_none() => {
+            after_request(record, step)
+        }
+        Step::ScramServerFirst => after_server_first(record),
+        Step::ScramServerFinal => Finding::likely(step, Cause::ServerSignatureInvalid, &evidence)
+            .or(&[Cause::ClientLeft])
+            .ask(&["the expected password"]),
+        Step::Gss => Finding::likely(step, Cause::GssFailed, &evidence)
+            .variant("unsupported_by_client")
+            .or(&[Cause::ClientLeft]),
+        Step::AuthRequest if !record.requests.is_empty() => obsolete_method(record),
+        _ => return plain(record, step, evidence),
+    };
+    finding.and(evidence)
+}
+
+fn plain(record: &Record, step: Step, evidence: String) -> Finding {
+    let finding = Finding::possible(step, Cause::ClientLeft, evidence);
+    match step {
+        Step::AuthRequest | Step::ScramClientFinal | Step::SessionSetup | Step::Password | Step::Md5 => {
+            let told = record.client_last.unwrap_or_default();
+            let waited = record.ended.saturating_sub(told).as_secs_f64();
+            finding.summary(format!("the client gave up waiting for the server after {waited:.1} s"))
+        }
+        _ => finding,
+    }
+}
+
+/// NegotiateProtocolVersion, and then the client left: it insists on a newer minor version. Or it
+/// asked for a version that does not exist, and something accepted it.
+fn version_not_shared(record: &Record, step: Step) -> Option<Finding> {
+    let asked = record.startup.as_ref()?.version;
+    if !matches!(step, Step::AuthRequest | Step::SaslMechanism | Step::Password | Step::Md5) {
+        return None;
+    }
+    if record.answered.is_some() {
+        return None;
+    }
+    if asked == GREASE && record.negotiations.is_empty() {
+        let evidence =
+            "the client asked for protocol 3.9999, which nobody speaks, and no NegotiateProtocolVersion came";
+        let finding = Finding::proven(Step::Startup, Cause::ProtocolVersionUnsupported, evidence);
+        return Some(finding.variant("grease_not_negotiated").on(Leg::Server));
+    }
+    let (newest, _) = record.negotiations.first()?;
+    let newest = if *newest < 0x1_0000 { 0x3_0000 + newest } else { *newest };
+    (newest < asked).then(|| {
+        let version = crate::handshake::ladder::version;
+        let evidence = format!(
+            "the client asked for protocol {}, the server speaks at most {} (NegotiateProtocolVersion)",
+            version(asked),
+            version(newest)
+        );
+        Finding::likely(Step::Startup, Cause::ProtocolVersionUnsupported, evidence)
+            .variant("minimum_not_met")
+            .or(&[Cause::PasswordMissing])
+    })
+}
+
+/// libpq 19 asks for 3.9999 to keep servers and proxies honest about negotiation.
+const GREASE: u32 = (3 << 16) | 9999;
+
+/// The client closed right after the authentication request, without any answer.
+fn after_request(record: &Record, step: Step) -> Finding {
+    if let Some(finding) = lacks_method(record, step) {
+        return finding;
+    }
+    if step == Step::SaslMechanism && record.offers(b"SCRAM-SHA-256-PLUS") && record.tls.is_none() {
+        let evidence = "SCRAM-SHA-256-PLUS was offered on a connection without TLS, and the client left";
+        return Finding::proven(step, Cause::PlusOverPlaintext, evidence);
+    }
+    let only_oauth =
+        !record.mechanisms.is_empty() && record.mechanisms.iter().all(|name| name == b"OAUTHBEARER");
+    if only_oauth {
+        let evidence = "the server offers only OAUTHBEARER, and the client left";
+        return Finding::likely(step, Cause::AuthMethodUnsupportedByClient, evidence).variant("oauth");
+    }
+    let unsupported = if step == Step::Md5 { "it can't do MD5 (FIPS)" } else { "it can't do this method" };
+    let finding = match recognise(record) {
+        Some(Driver { name, without_password: WithoutPassword::LeavesAfterRequest, .. }) => {
+            let evidence = format!("{name} closes right after the request when it has no password");
+            Finding::likely(step, Cause::PasswordMissing, evidence)
+        }
+        Some(driver) => {
+            let evidence = format!("{} does not close here for want of a password", driver.name);
+            return Finding::possible(step, Cause::ClientLeft, evidence)
+                .or(&[Cause::AuthMethodUnsupportedByClient, Cause::MethodRejectedByClient]);
+        }
+        None => {
+            let evidence = "most drivers close right after the request when they have no password";
+            Finding::possible(step, Cause::PasswordMissing, evidence)
+        }
+    };
+    finding
+        .and(format!("but a client leaves like this too when {unsupported} or its settings forbid it"))
+        .or(&[Cause::AuthMethodUnsupportedByClient, Cause::MethodRejectedByClient, Cause::ClientLeft])
+}
+
+/// A driver of a kind that lacks SCRAM in old versions, and that never leaves here otherwise.
+fn lacks_method(record: &Record, step: Step) -> Option<Finding> {
+    let driver = recognise(record).filter(|driver| driver.may_lack_scram)?;
+    (step == Step::SaslMechanism && record.answered.is_none()).then(|| {
+        let evidence = format!(
+            "this is {} by its startup packet, in a version that quotes client_encoding; it did not answer the offer of SCRAM, which releases before 7.9.0 do not know",
+            driver.name
+        );
+        Finding::proven(step, Cause::AuthMethodUnsupportedByClient, evidence)
+            .variant("scram")
+            .fix("upgrade the driver: node-postgres knows SCRAM since 7.9.0 (`npm install pg@latest`)")
+    })
+}
+
+fn after_server_first(record: &Record) -> Finding {
+    let step = Step::ScramServerFirst;
+    let Some(first) = record.scram.as_ref().and_then(|scram| scram.server_first.as_ref()) else {
+        let evidence = "server-first-message breaks its grammar, and the client left";
+        return Finding::likely(step, Cause::SaslResponseInvalid, evidence).on(Leg::Server);
+    };
+    if !first.extends_nonce {
+        let evidence = "the nonce in server-first-message does not begin with the client's";
+        return Finding::proven(step, Cause::ScramNonceMismatch, evidence);
+    }
+    if first.iterations == 0 {
+        return Finding::proven(step, Cause::ScramIterationsRefused, "the server's iteration count is 0");
+    }
+    // node-postgres and pgjdbc refuse more than 100,000 iterations unless told otherwise.
+    if first.iterations > 100_000 {
+        let evidence = format!("the server asks for {} iterations", first.iterations);
+        return Finding::likely(step, Cause::ScramIterationsRefused, evidence).or(&[Cause::PasswordMissing]);
+    }
+    match recognise(record) {
+        Some(Driver { name: "node-postgres", .. }) => {
+            let evidence = "node-postgres leaves after a valid server-first-message only when its password is missing, empty or not a string";
+            Finding::proven(step, Cause::PasswordMissing, evidence)
+        }
+        Some(driver) if driver.without_password == WithoutPassword::LeavesAfterServerFirst => {
+            let evidence =
+                format!("{} leaves after server-first-message when it has no password", driver.name);
+            Finding::likely(step, Cause::PasswordMissing, evidence).or(&[Cause::ClientLeft])
+        }
+        _ => Finding::possible(step, Cause::ClientLeft, "the server's message was valid")
+            .or(&[Cause::PasswordMissing, Cause::ScramIterationsRefused]),
+    }
+}
+
+fn obsolete_method(record: &Record) -> Finding {
+    let code = record.last_request().map_or(0, |request| request.code);
+    let variant = if code == 13 { "sha256_redshift" } else { "obsolete" };
+    let evidence = format!("the server asked for authentication method {code}, and the client left");
+    Finding::likely(Step::AuthRequest, Cause::AuthMethodUnsupportedByClient, evidence).variant(variant)
+}

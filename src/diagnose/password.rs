@@ -1,0 +1,250 @@
+//! The client answered and the server refused: passwords, tokens, SASL messages.
+
+use crate::handshake::driver::recognise;
+use crate::handshake::ladder::text;
+use crate::handshake::record::ErrorSeen;
+use crate::handshake::{Record, Side, Step};
+use crate::password::{Fit, Judgement, Variant, token as cloud_token};
+
+use super::context::Context;
+use super::departure;
+use super::postgres::contains;
+use super::refusal::{other, said};
+use super::{Cause, Confidence, Finding, Leg};
+
+/// Causes that give the very same bytes as a wrong password (auth_failed, auth.c).
+const LOOK_ALIKES: [Cause; 4] =
+    [Cause::RoleMissing, Cause::RoleWithoutPassword, Cause::PasswordExpired, Cause::VerifierMethodConflict];
+
+/// The server refused a password, an MD5 response or a SCRAM proof.
+pub(super) fn refusal(record: &Record, error: &ErrorSeen, context: &Context<'_>) -> Finding {
+    let step = record.step.unwrap_or(Step::Password);
+    let code = error.sqlstate();
+    if !error.is_from_postgres()
+        && let Some(finding) = judged(record, error, context)
+    {
+        // A pooler's refusal has its own SQLSTATE; what the client sent decides all the same.
+        return finding;
+    }
+    if step == Step::ScramClientFinal && code != "28P01" {
+        return sasl(record, error, context);
+    }
+    if step == Step::Password && code == "28000" {
+        return external(error, context);
+    }
+    if step == Step::Password && record.cleartext.as_ref().is_some_and(|sent| sent.expose().is_empty()) {
+        let evidence = "the password message holds the empty string";
+        return Finding::proven(step, Cause::PasswordEmpty, evidence).and(said(error));
+    }
+    if !code.starts_with("28") && error.is_from_postgres() {
+        return other(step, error);
+    }
+    judged(record, error, context).unwrap_or_else(|| rejected(step, error, context))
+}
+
+/// Whether a judgement says more than that the server refused.
+pub(super) fn tells(judgement: &Judgement) -> bool {
+    match judgement.fit {
+        Fit::Empty | Fit::Expected => true,
+        Fit::Variant(variant, _) => judgement.against_expected || is_literal(variant),
+        Fit::Nothing => judgement.against_expected,
+        Fit::NotTested(_) => false,
+    }
+}
+
+/// A password that nobody chooses: it came out of a program that had none.
+fn is_literal(variant: Variant) -> bool {
+    matches!(variant.id(), "literal_undefined" | "literal_null" | "variable_unexpanded")
+}
+
+/// Whether a variant is the password changed, or something else in its place.
+fn is_mutation(variant: Variant) -> bool {
+    !is_literal(variant)
+        && !matches!(variant.id(), "user_name" | "other_variable" | "previous_password" | "hashed_value")
+}
+
+/// What testing candidates against the client's answer showed.
+fn judged(record: &Record, error: &ErrorSeen, context: &Context<'_>) -> Option<Finding> {
+    let step = record.step.unwrap_or(Step::Password);
+    let judgement = context.judgement.filter(|judgement| tells(judgement))?;
+    let source = context.expected.map_or("the connection string", |expected| expected.source);
+    let finding = match &judgement.fit {
+        Fit::Empty => Finding::proven(step, Cause::PasswordEmpty, &judgement.explanation),
+        Fit::Expected => {
+            let finding = Finding::proven(step, Cause::PasswordDiffersOnServer, &judgement.explanation);
+            finding
+                .summary(format!("the client sent exactly the password of {source}; the server has another one, or none, for this role"))
+                .ask(&["--admin", "--server-log"])
+        }
+        Fit::Variant(variant, detail) => {
+            let confidence = if judgement.against_expected { Confidence::Proven } else { Confidence::Likely };
+            let finding = Finding::new(step, Cause::PasswordMismatch, confidence, &judgement.explanation);
+            let finding = finding.variant(variant.id());
+            let finding = finding.summary(match judgement.against_expected {
+                true if is_mutation(*variant) => {
+                    format!("the client sent the password of {source}: {detail}")
+                }
+                true => format!("instead of the password of {source} the client sent {detail}"),
+                false => format!("the client sent {detail} as its password"),
+            });
+            match super::fixes::of_password(variant.id()) {
+                Some(fix) => finding.fix(fix),
+                None => finding,
+            }
+        }
+        Fit::Nothing => {
+            Finding::proven(step, Cause::PasswordMismatch, &judgement.explanation).variant("unknown").summary(
+                format!("the client did not send the password of {source}, nor any known variant of it"),
+            )
+        }
+        Fit::NotTested(_) => return None,
+    };
+    let others: Vec<&str> = judgement.alternatives.iter().map(|variant| variant.id()).collect();
+    let also =
+        (!others.is_empty()).then(|| format!("the same bytes would also come of: {}", others.join(", ")));
+    Some(finding.and_maybe(also).and(said(error)))
+}
+
+/// The honest answer without context.
+fn rejected(step: Step, error: &ErrorSeen, context: &Context<'_>) -> Finding {
+    let finding = Finding::possible(step, Cause::PasswordRejected, said(error))
+        .or(&[Cause::PasswordMismatch, Cause::PasswordDiffersOnServer])
+        .or(&LOOK_ALIKES);
+    match context.expected {
+        Some(expected) if !expected.for_this_user => {
+            let owner = expected.user.unwrap_or_default();
+            finding
+                .and(format!("the password of {} is for user {owner}, so it was not tested", expected.source))
+                .ask(&["--admin", "--server-log"])
+        }
+        _ => finding.ask(&[
+            "the expected password (in --upstream, PGPASSWORD or --password-file)",
+            "--admin",
+            "--server-log",
+        ]),
+    }
+}
+
+/// 28000 behind a cleartext password: the server asked somebody else.
+fn external(error: &ErrorSeen, context: &Context<'_>) -> Finding {
+    let message = error.get(b'M').unwrap_or_default();
+    // The methods' names are not translated.
+    const METHODS: [(&[u8], &str); 4] =
+        [(b"LDAP", "ldap"), (b"PAM", "pam"), (b"RADIUS", "radius"), (b"BSD", "bsd")];
+    let method = METHODS.iter().find(|(name, _)| contains(message, name)).map(|(_, variant)| *variant);
+    let finding = Finding::proven(Step::Password, Cause::ExternalAuthFailed, said(error));
+    match method {
+        Some("pam") if context.server_host.is_some_and(|host| host.ends_with(".rds.amazonaws.com")) => {
+            Finding::likely(Step::Password, Cause::CloudTokenInvalid, said(error))
+                .variant("not_a_token")
+                .and("PAM on Amazon RDS is IAM: it wants a token, and what was sent is none")
+        }
+        Some(method) => finding.variant(method),
+        None => Finding::likely(Step::Password, Cause::ExternalAuthFailed, said(error))
+            .or(&[Cause::PasswordRejected]),
+    }
+}
+
+/// A cloud access token whose own claims show that it can't be valid.
+pub(super) fn token(record: &Record, context: &Context<'_>) -> Option<Finding> {
+    let sent = record.cleartext.as_ref()?;
+    let error = record.error.as_ref().filter(|_| record.step == Some(Step::Password))?;
+    let claims = cloud_token::read(sent.expose())?;
+    let user = text(record.user().unwrap_or_default());
+    let verdict = cloud_token::verdict(&claims, context.now_unix, &user, context.server_host)?;
+    let confidence = if verdict.certain { Confidence::Proven } else { Confidence::Likely };
+    let finding = Finding::new(Step::Password, Cause::CloudTokenInvalid, confidence, verdict.evidence);
+    Some(finding.variant(verdict.variant).and(said(error)))
+}
+
+/// The server accepted a proof made from the expected password and could not show that it knows that
+/// password too.
+pub(super) fn impostor(record: &Record, context: &Context<'_>) -> Option<Finding> {
+    if context.server_signature_fits? {
+        return None;
+    }
+    let source = context.expected.map_or("the connection string", |expected| expected.source);
+    let evidence = format!(
+        "the client's proof fits the password of {source}, the server accepted it, and the server's signature does not fit"
+    );
+    let left = record.session.ready.is_some().then(|| "a client that checks it leaves now".to_owned());
+    Some(Finding::proven(Step::ScramServerFinal, Cause::ServerSignatureInvalid, evidence).and_maybe(left))
+}
+
+/// The server refused a SASL message, not a password.
+pub(super) fn sasl(record: &Record, error: &ErrorSeen, context: &Context<'_>) -> Finding {
+    let step = record.step.unwrap_or(Step::SaslMechanism);
+    let scram = record.scram.as_ref();
+    let first = scram.and_then(|scram| scram.client_first.as_ref());
+    let flag = first.map(|first| first.flag);
+    match (error.sqlstate(), flag) {
+        ("28000", Some(b'y')) => {
+            let evidence =
+                "the client sent the channel-binding flag y (\"I could, you can't\") to a server that can";
+            Finding::proven(step, Cause::ChannelBindingDowngrade, evidence).and(said(error))
+        }
+        ("28000", Some(b'p')) => {
+            let evidence = "the client bound its proof to a certificate, and the server has another";
+            let finding = Finding::proven(step, Cause::ChannelBindingMismatch, evidence).and(said(error));
+            finding.variant("terminated_in_between")
+        }
+        ("08P01", _) if matches!(record.stray, Some((TERMINATE, _))) => departure::terminated(record),
+        ("08P01" | "0A000", _) => malformed(record, step, error),
+        ("28P01", _) => judged(record, error, context).unwrap_or_else(|| rejected(step, error, context)),
+        ("28000", _) if step == Step::ScramClientFinal => rejected(step, error, context),
+        _ => other(step, error),
+    }
+}
+
+/// The tag of Terminate: a client that leaves says so, and the server complains that it is no answer.
+const TERMINATE: u8 = b'X';
+
+fn malformed(record: &Record, step: Step, error: &ErrorSeen) -> Finding {
+    let scram = record.scram.as_ref();
+    if scram.and_then(|scram| scram.client_final.as_ref()).is_some_and(|last| !last.keeps_nonce) {
+        let evidence = "the nonce in client-final-message is not the one in server-first-message";
+        return Finding::proven(step, Cause::ScramNonceMismatch, evidence).and(said(error)).on(Leg::Client);
+    }
+    let finding = Finding::proven(step, Cause::SaslResponseInvalid, said(error));
+    let fault = scram.and_then(|scram| scram.fault).map(|(_, fault)| fault).or(record.sasl_fault);
+    let finding = finding.and_maybe(fault.map(|fault| format!("{}: {}", fault.field, fault.fault)));
+    let stray = record.stray.map(|(tag, _)| {
+        format!("instead of its SASL message the client sent '{}'", char::from(tag).escape_default())
+    });
+    finding.and_maybe(stray)
+}
+
+/// OAUTHBEARER was refused.
+pub(super) fn oauth(record: &Record, error: &ErrorSeen) -> Finding {
+    let oauth = record.oauth.as_ref();
+    let discovery = oauth.and_then(|oauth| oauth.discovery.as_deref()).map(|document| {
+        let document: String = text(document).chars().take(300).collect();
+        format!("the server's answer: {document}")
+    });
+    if oauth.and_then(|oauth| oauth.token_length) == Some(0) {
+        return Finding::likely(Step::Oauth, Cause::OauthFailed, said(error))
+            .and_maybe(discovery)
+            .summary("the client sent no token: libpq's first connection only asks where to get one, and the next should follow");
+    }
+    Finding::proven(Step::Oauth, Cause::OauthFailed, said(error)).and_maybe(discovery)
+}
+
+/// GSSAPI or SSPI was refused.
+pub(super) fn gss(record: &Record, error: &ErrorSeen) -> Finding {
+    let (client, server) = record.gss_tokens;
+    if client == 0 && matches!(record.first_close(), Some((Side::Client, ..))) {
+        let evidence = "the client closed on the request for GSSAPI without sending a token";
+        let finding = Finding::likely(Step::Gss, Cause::GssFailed, evidence).on(Leg::Client);
+        let finding = finding.or(&[Cause::ClientLeft]).and(said(error));
+        return match recognise(record) {
+            // libpq knows GSSAPI in most builds; then it was the ticket that was missing.
+            Some(driver) if driver.name == "libpq" => {
+                finding.and("libpq leaves like this when it has no ticket")
+            }
+            _ => finding.variant("unsupported_by_client"),
+        };
+    }
+    Finding::proven(Step::Gss, Cause::GssFailed, said(error))
+        .variant("rejected")
+        .and(format!("after {client} tokens of the client and {server} of the server"))
+}

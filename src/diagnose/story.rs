@@ -1,0 +1,142 @@
+//! Several connections that are one story: retries that hide the first error, and the difference from
+//! the last success.
+
+use std::time::Duration;
+
+use crate::handshake::driver::recognise;
+use crate::handshake::ladder::{text, version};
+use crate::handshake::{Record, Step};
+use crate::wire::tls::version_name;
+
+use super::context::Context;
+use super::{Cause, Finding, Outcome};
+
+/// An earlier attempt of the same client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Earlier {
+    /// Its id in the reports.
+    pub id: String,
+    /// How long before this attempt it ended.
+    pub before: Duration,
+    /// How long it lasted.
+    pub lasted: Duration,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// It was encrypted.
+    pub encrypted: bool,
+    /// It ended on its own (an opaque connection may still be open).
+    pub ended: bool,
+    /// Its cause, where one was seen, and the summary that went with it.
+    pub cause: Option<(Cause, String)>,
+}
+
+/// Attempts of one client this close together belong to one story: drivers retry at once.
+pub const MOMENTS: Duration = Duration::from_secs(2);
+/// A connection that lasted longer than this before the retry had a session: nothing failed.
+const LONGEST_LOGIN: Duration = Duration::from_secs(10);
+
+/// The second attempt, in plaintext, that hides what the first, over TLS, failed of.
+pub(super) fn masked(record: &Record, context: &Context<'_>) -> Option<Finding> {
+    let earlier = context.earlier?;
+    let here_encrypted = record.tls.is_some() || record.gss_encrypted;
+    let failed = match earlier.outcome {
+        Outcome::Failed => true,
+        Outcome::Opaque => earlier.ended && earlier.lasted < LONGEST_LOGIN,
+        Outcome::Ok | Outcome::Cancel | Outcome::Probe => false,
+    };
+    if !failed || !earlier.encrypted || here_encrypted || earlier.before > MOMENTS {
+        return None;
+    }
+    let first = match &earlier.cause {
+        Some((_, summary)) => format!("the first attempt ({}) failed: {summary}", earlier.id),
+        None => format!(
+            "the first attempt ({}), over TLS, ended after {:.0} ms, and this one followed {:.0} ms later without TLS",
+            earlier.id,
+            earlier.lasted.as_secs_f64() * 1e3,
+            earlier.before.as_secs_f64() * 1e3
+        ),
+    };
+    Some(
+        Finding::likely(Step::AuthRequest, Cause::RetryMasksFailure, first)
+            .summary("this is the driver's second attempt, without TLS; its error hides why the first one, over TLS, failed")
+            .or(&[Cause::HbaRequiresTls, Cause::HbaNoEntry])
+            .fix("put sslmode=require into the connection string: then the first error is the one you see"),
+    )
+}
+
+/// What two attempts are compared by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Profile {
+    fields: Vec<(&'static str, String)>,
+}
+
+/// One difference.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// The name of the field, as in the report.
+    pub field: &'static str,
+    /// Its value in this attempt.
+    pub here: String,
+    /// Its value in the last success.
+    pub there: String,
+}
+
+impl Profile {
+    /// Takes from a record what may differ between a login that works and one that does not.
+    pub fn new(record: &Record, client_host: &str, server_address: Option<&str>) -> Self {
+        let value = |name: &str| record.startup.as_ref().and_then(|startup| startup.get(name)).map(text);
+        let scram = record.scram.as_ref();
+        let salt = scram.and_then(|scram| scram.server_first.as_ref());
+        let mut fields = vec![
+            ("client", client_host.to_owned()),
+            ("client_tls", tls_version(record).unwrap_or_else(|| "plaintext".into())),
+            ("driver", recognise(record).map_or("unknown", |driver| driver.name).into()),
+            ("auth_method", record.auth_method().unwrap_or("none").into()),
+        ];
+        let mut optional = |name, value: Option<String>| fields.extend(value.map(|value| (name, value)));
+        optional("server", server_address.map(str::to_owned));
+        optional("application_name", value("application_name"));
+        optional("options", value("options"));
+        optional("protocol", record.startup.as_ref().map(|startup| version(startup.version)));
+        optional("mechanism", record.mechanism.as_deref().map(text));
+        optional(
+            "scram_salt",
+            salt.map(|first| first.salt.iter().map(|byte| format!("{byte:02x}")).collect()),
+        );
+        optional("scram_iterations", salt.map(|first| first.iterations.to_string()));
+        Self { fields }
+    }
+
+    /// What differs from a login that worked.
+    pub fn differences(&self, success: &Self) -> Vec<Difference> {
+        let find = |profile: &Self, name| {
+            profile.fields.iter().find(|(field, _)| *field == name).map(|(_, value)| value.clone())
+        };
+        let mut names: Vec<&'static str> = Vec::new();
+        for (name, _) in self.fields.iter().chain(&success.fields) {
+            if !names.contains(name) {
+                names.push(name);
+            }
+        }
+        let differ = |field: &'static str| {
+            let (here, there) = (find(self, field), find(success, field));
+            // A handshake that ended early has no mechanism and no salt: that is no difference.
+            let late =
+                matches!(field, "mechanism" | "scram_salt" | "scram_iterations" | "auth_method" | "server");
+            let both = here.is_some() && there.is_some();
+            let none = field == "auth_method" && here.as_deref() == Some("none");
+            (here != there && (both || !late) && !none).then(|| Difference {
+                field,
+                here: here.unwrap_or_else(|| "not sent".into()),
+                there: there.unwrap_or_else(|| "not sent".into()),
+            })
+        };
+        names.into_iter().filter_map(differ).collect()
+    }
+}
+
+/// The TLS version in use, as far as the hellos show it.
+pub fn tls_version(record: &Record) -> Option<String> {
+    let tls = record.tls.as_ref()?;
+    Some(tls.server_hello.as_ref().map_or_else(|| "TLS".into(), |(hello, _)| version_name(hello.version)))
+}

@@ -1,0 +1,94 @@
+//! Reports are one thing, logins another: an output that is full, stalled or gone delays nobody.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(unreachable_pub, reason = "a test has no public face")]
+
+mod support;
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use support::keeper;
+use support::peer::Wire;
+use support::server::{Plan, Server, Version, free_port};
+
+fn server() -> Server {
+    let hba = "host all app 127.0.0.1/32 trust\n".to_owned();
+    Server::start(Version::V15, &Plan { hba, sql: "CREATE ROLE app LOGIN;".into(), ..Plan::default() })
+}
+
+/// The proxy with a standard output of the test's choice, on a port of the test's choice: its first
+/// line may never arrive.
+fn proxy(server: &Server, stdout: Stdio) -> (Child, SocketAddr) {
+    let addr = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pgwhy"));
+    command.args(["proxy", "--format", "json", "--listen", &addr.to_string()]);
+    command.args(["--upstream", &format!("127.0.0.1:{}", server.port)]);
+    command.env_clear().stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped());
+    let child = command.spawn().expect("pgwhy can be run");
+    keeper::watch(child.id());
+    let until = Instant::now() + support::DEADLINE;
+    while Wire::connect(addr).is_err() {
+        assert!(Instant::now() < until, "pgwhy does not listen");
+        std::thread::yield_now();
+    }
+    (child, addr)
+}
+
+fn end(mut child: Child) -> String {
+    child.kill().expect("it runs");
+    child.wait().expect("it ends");
+    keeper::forget(child.id());
+    let mut log = String::new();
+    child.stderr.take().expect("a pipe").read_to_string(&mut log).expect("text");
+    log
+}
+
+fn log_in(addr: SocketAddr) -> Duration {
+    let start = Instant::now();
+    Wire::log_in_by_trust(addr, "app", "postgres").expect("a login that works directly works here");
+    start.elapsed()
+}
+
+#[test]
+fn a_full_disk_costs_the_reports_and_nothing_else() {
+    let server = server();
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
+    let (child, addr) = proxy(&server, Stdio::from(full));
+    for _ in 0..20 {
+        log_in(addr);
+    }
+    let log = end(child);
+    assert!(log.contains("could not be written"), "the log says so: {log}");
+}
+
+#[test]
+fn a_stalled_output_costs_reports_and_nothing_else() {
+    let server = server();
+    let (mut child, addr) = proxy(&server, Stdio::piped());
+    // Nobody reads the pipe. It holds 64 KiB, the queue a few thousand reports: probes fill both.
+    for _ in 0..8_000 {
+        drop(Wire::connect(addr).expect("pgwhy accepts"));
+    }
+    let slowest = (0..20).map(|_| log_in(addr)).max().expect("twenty");
+    assert!(slowest < Duration::from_secs(5), "a login took {slowest:?}");
+    // What was written is whole lines; what was dropped is counted in the log.
+    let stdout = child.stdout.take().expect("a pipe");
+    let first = BufReader::new(stdout).lines().next().expect("a line").expect("text");
+    assert!(first.contains("\"listening\""), "{first}");
+    let log = end(child);
+    assert!(log.contains("dropped"), "the log counts what was dropped: {log}");
+}
+
+#[test]
+fn a_closed_output_costs_the_reports_and_nothing_else() {
+    let server = server();
+    let (mut child, addr) = proxy(&server, Stdio::piped());
+    drop(child.stdout.take());
+    for _ in 0..20 {
+        log_in(addr);
+    }
+    assert!(child.try_wait().expect("a state").is_none(), "pgwhy goes on");
+    end(child);
+}

@@ -1,0 +1,121 @@
+//! Something in the middle refuses: PgBouncer itself, and the words of those that can't run here.
+
+use crate::At;
+use crate::row::{Expect, RIGHT, Row, WRONG, failed, ok, row};
+use crate::support::client::Who;
+use crate::support::peer::{Behaviour, Wire, message};
+use crate::support::server::Version;
+
+pub fn rows() -> Vec<Row> {
+    let mut rows = pgbouncer();
+    rows.extend(gateways());
+    rows
+}
+
+fn middle(step: &'static str, variant: &'static str) -> Expect {
+    failed(step, "middle_refused").variant(variant).provable().leg("server")
+}
+
+fn pgbouncer() -> Vec<Row> {
+    let bouncer = |claim: &str| row(format!("PgBouncer: {claim}")).only(Version::V15).at(At::Bouncer);
+    vec![
+        bouncer("a login works").expect(ok().method("scram-sha-256")),
+        bouncer("a login works, with node-postgres").by(Who::Pg).expect(ok()),
+        bouncer("no such database").database("no_such_db").expect(
+            middle("auth_request|session_setup|scram_client_final|scram_server_final", "no_such_database")
+                .sqlstate("08P01|3D000"),
+        ),
+        // It runs the exchange to its end with a made-up secret, so that names can't be tried.
+        bouncer("no such user").user("ghost").expect(
+            middle("auth_request|scram_client_final", "no_such_user|credentials_lookup|-")
+                .sqlstate("08P01|28P01")
+                .or(failed("scram_client_final", "password_rejected").possible()),
+        ),
+        bouncer("a wrong password").password(WRONG).expect(
+            middle("scram_client_final", "*").sqlstate("08P01|28P01").or(failed(
+                "scram_client_final",
+                "password_rejected",
+            )
+            .possible()
+            .sqlstate("08P01|28P01")),
+        ),
+        bouncer("quotes kept around the password")
+            .password("\"correct-pw-7Q\"")
+            .knows(RIGHT)
+            .expect(failed("scram_client_final", "password_mismatch").variant("quotes_kept").proven()),
+        bouncer("its own login at the server fails")
+            .user("app_md5")
+            .database("d_md5")
+            .password("stale-pw-of-the-pooler")
+            .expect(middle(
+                "session_setup|scram_client_final|scram_server_final|auth_request",
+                "server_login_failed|-",
+            )),
+        bouncer("a startup parameter that it does not know")
+            .by(Who::Asyncpg)
+            .setting("search_path", "shop")
+            .expect(
+                failed("auth_request|session_setup", "startup_parameter_refused")
+                    .variant("pooler_unsupported")
+                    .provable()
+                    .sqlstate("08P01"),
+            ),
+        row("PgBouncer: its limit of clients is reached")
+            .only(Version::V15)
+            .at(At::SmallBouncer)
+            .expect(middle("auth_request|session_setup", "limit")),
+    ]
+}
+
+/// An ErrorResponse as a pooler writes it: no file, line and routine.
+fn short_error(wire: &mut Wire, sqlstate: &str, text: &str) -> std::io::Result<()> {
+    wire.read_packet()?;
+    wire.send(&message(b'E', format!("SFATAL\0C{sqlstate}\0M{text}\0\0").as_bytes()))
+}
+
+fn gateways() -> Vec<Row> {
+    let gateway = |claim: &str, behaviour: Behaviour| row(claim).only(Version::V18).at(At::Fake(behaviour));
+    vec![
+        gateway("Supavisor does not know the tenant", |wire| short_error(wire, "XX000", "Tenant or user not found"))
+            .expect(
+                middle("auth_request", "no_such_user|-")
+                    .or(failed("auth_request", "user_name_format").variant("tenant_suffix").provable()),
+            ),
+        gateway("Supavisor is full", |wire| {
+            short_error(wire, "XX000", "(EMAXCONN) max client connections reached, limit: 200")
+        })
+        .expect(middle("auth_request", "limit")),
+        gateway("Supavisor wants TLS", |wire| {
+            short_error(wire, "XX000", "(ESSLREQUIRED) SSL connection is required for user: postgres")
+        })
+        .expect(
+            failed("auth_request", "hba_requires_tls").variant("*").provable().or(middle("auth_request", "*")),
+        ),
+        gateway("Supavisor refuses the address", |wire| {
+            short_error(wire, "XX000", "(EADDRNOTALLOWED) address not in tenant allow_list: {10, 0, 0, 1}")
+        })
+        .expect(middle("auth_request", "allow_list|blocked")),
+        gateway("Neon misses the endpoint's name", |wire| {
+            short_error(
+                wire,
+                "08P01",
+                "Endpoint ID is not specified. Either please upgrade the postgres client library (libpq) for SNI support or pass the endpoint ID (first part of the domain name) as a parameter: '?options=endpoint%3D<endpoint-id>'.",
+            )
+        })
+        .expect(failed("auth_request", "sni_required").provable()),
+        gateway("Azure's gateway wants user@server", |wire| {
+            short_error(
+                wire,
+                "28000",
+                "Invalid Username specified. Please check the Username and retry connection. The Username should be in <username@hostname> format.",
+            )
+        })
+        .expect(failed("auth_request", "user_name_format").variant("azure_at_server").provable()),
+        // A routine and an SQLSTATE that no table knows: shown whole, and nothing made of it.
+        gateway("a server refuses with an error of its own", |wire| {
+            wire.read_packet()?;
+            wire.send(&crate::support::peer::error("XX001", "something that no table knows"))
+        })
+        .expect(failed("auth_request", "server_error").provable().sqlstate("XX001")),
+    ]
+}
