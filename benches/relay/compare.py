@@ -324,7 +324,7 @@ def login_section(options, peers):
 def trust_server(listener, ready):
     """A stand-in for PostgreSQL that lets everybody in and then says nothing: 5,000 backends are heavy."""
     import selectors
-    chooser, answer = selectors.DefaultSelector(), b"R\0\0\0\x08\0\0\0\0" + b"K\0\0\0\x0c\0\0\0\1\0\0\0\2" + b"Z\0\0\0\5I"
+    chooser, clients = selectors.DefaultSelector(), 0
     chooser.register(listener, selectors.EVENT_READ, None)
     os.write(ready, b"!")
     while True:
@@ -334,7 +334,10 @@ def trust_server(listener, ready):
                 chooser.register(sock, selectors.EVENT_READ, True)
             else:
                 if key.fileobj.recv(1000):
-                    key.fileobj.sendall(answer)
+                    # Each its own cancel key, as proxies may keep those.
+                    clients += 1
+                    key.fileobj.sendall(b"R\0\0\0\x08\0\0\0\0" + b"K\0\0\0\x0c"
+                                        + struct.pack(">II", clients, clients * 2654435761 % 2**32) + b"Z\0\0\0\5I")
                 else:
                     chooser.unregister(key.fileobj)
                     key.fileobj.close()
