@@ -365,6 +365,16 @@ fn encryption_is_declined_by_us_where_it_is_disabled() {
 }
 
 #[test]
+fn a_client_that_leaves_when_encryption_is_declined_has_spoken() {
+    let stage = Stage::new(|config| config.client_tls = ClientTls::Disable);
+    let mut client = stage.connect();
+    client.write_all(SSL_REQUEST).unwrap();
+    assert_eq!(take(&mut client, 1), b"N");
+    drop(client);
+    assert_eq!(stage.attempt().ending, Ending::Closed);
+}
+
+#[test]
 fn where_encryption_is_disabled_neither_injected_bytes_nor_tls_get_through() {
     let stage = Stage::new(|config| config.client_tls = ClientTls::Disable);
     let rows: [(&[u8], Ending); 2] = [

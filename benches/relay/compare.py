@@ -30,6 +30,10 @@ def program(name):
     sys.exit(f"{name} was not found")
 
 
+# Seconds to wait for a quiet machine before each sample, and samples that were taken without it.
+QUIET, noisy = 0, 0
+
+
 def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
@@ -156,12 +160,35 @@ def ours(binary, args, upstream, started, name="pgwhy"):
     return Proxy(name, port, [binary, "--listen", f"127.0.0.1:{port}", "--upstream", f"127.0.0.1:{upstream}", *args], started)
 
 
+def idle_share(seconds):
+    """How much of all cores is idle over this time."""
+    def read():
+        with open("/proc/stat") as f:
+            fields = [int(field) for field in f.readline().split()[1:9]]
+        return fields[3], sum(fields)
+    idle, total = read()
+    time.sleep(seconds)
+    idle_then, total_then = read()
+    return (idle_then - idle) / max(total_then - total, 1)
+
+
+def wait_for_quiet(seconds):
+    """Other people's work spoils a sample, so give it some time to end; `False` when it did not."""
+    end = time.monotonic() + seconds
+    while idle_share(0.3) < 0.8:
+        if time.monotonic() > end:
+            return False
+    return True
+
+
 def median_rows(peers, rounds, measure):
     """Runs `measure(peer)` -> tuple of numbers on all peers in turn; medians by peer."""
+    global noisy
     samples = {peer.name: [] for peer in peers}
     for turn in range(rounds):
         order = peers if turn % 2 == 0 else peers[::-1]
         for peer in order:
+            noisy += not wait_for_quiet(QUIET)
             samples[peer.name].append(measure(peer))
     return {name: [statistics.median(column) for column in zip(*rows)] for name, rows in samples.items()}
 
@@ -297,7 +324,7 @@ def login_section(options, peers):
 def trust_server(listener, ready):
     """A stand-in for PostgreSQL that lets everybody in and then says nothing: 5,000 backends are heavy."""
     import selectors
-    chooser, answer = selectors.DefaultSelector(), b"R\0\0\0\x08\0\0\0\0" + b"K\0\0\0\x0c\0\0\0\1\0\0\0\2" + b"Z\0\0\0\5I"
+    chooser, clients = selectors.DefaultSelector(), 0
     chooser.register(listener, selectors.EVENT_READ, None)
     os.write(ready, b"!")
     while True:
@@ -307,7 +334,10 @@ def trust_server(listener, ready):
                 chooser.register(sock, selectors.EVENT_READ, True)
             else:
                 if key.fileobj.recv(1000):
-                    key.fileobj.sendall(answer)
+                    # Each its own cancel key, as proxies may keep those.
+                    clients += 1
+                    key.fileobj.sendall(b"R\0\0\0\x08\0\0\0\0" + b"K\0\0\0\x0c"
+                                        + struct.pack(">II", clients, clients * 2654435761 % 2**32) + b"Z\0\0\0\5I")
                 else:
                     chooser.unregister(key.fileobj)
                     key.fileobj.close()
@@ -368,7 +398,11 @@ def main():
     parser.add_argument("--logins", default=500, type=int)
     parser.add_argument("--idle", default=5000, type=int)
     parser.add_argument("--scale", default=10, type=int)
+    parser.add_argument("--quiet", default=5, type=float, metavar="SECONDS",
+                        help="wait this long at most for an idle machine before each sample")
     options = parser.parse_args()
+    global QUIET
+    QUIET = options.quiet
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     folder = tempfile.mkdtemp(prefix="relay-")
     os.chmod(folder, 0o755)
@@ -395,7 +429,9 @@ def main():
         if "idle" in options.sections:
             idle_section(options, folder, started)
     finally:
-        for thing in [*reversed(started)]:
+        if noisy:
+            print(f"\n{noisy} samples were taken while the machine was busy with something else.")
+        for thing in reversed(started):
             thing.stop()
         shutil.rmtree(folder, ignore_errors=True)
 
