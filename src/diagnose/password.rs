@@ -20,6 +20,9 @@ const LOOK_ALIKES: [Cause; 4] =
 pub(super) fn refusal(record: &Record, error: &ErrorSeen, context: &Context<'_>) -> Finding {
     let step = record.step.unwrap_or(Step::Password);
     let code = error.sqlstate();
+    if matches!(record.stray, Some((TERMINATE, _))) && code == "08P01" {
+        return departure::terminated(record);
+    }
     if !error.is_from_postgres()
         && let Some(finding) = judged(record, error, context)
     {

@@ -6,7 +6,8 @@ use std::net::IpAddr;
 use crate::handshake::ladder::text;
 use crate::handshake::{Record, Step};
 use crate::hba::{
-    Because, Connection, Decision, HbaFile, Kind, Method, Replication, RuleRef, Verdict, World, decide,
+    Because, Connection, Decision, HbaFile, Kind, Method, Missing, Replication, RuleRef, Verdict, World,
+    decide,
 };
 
 use super::context::Context;
@@ -49,7 +50,10 @@ pub(super) fn settle(record: &Record, context: &Context<'_>, finding: Finding) -
     };
     let decision = decide(&rules.file, &connection, &rules.world);
     let finding = hidden_address(rules, record, context, &decision, finding);
-    if !decision.certain {
+    // A file that would be refused says nothing about the rules in force, but a server that does what no
+    // line of it would make it do follows other ones all the same.
+    let refused_only = decision.missing.iter().all(|missing| *missing == Missing::FileRefused);
+    if !decision.certain && !(refused_only && !rules.file.would_load) {
         let missing: Vec<String> = decision.missing.iter().map(ToString::to_string).collect();
         return finding
             .and(format!("pg_hba.conf can't be decided for this login without {}", missing.join(", ")));
@@ -62,6 +66,9 @@ pub(super) fn settle(record: &Record, context: &Context<'_>, finding: Finding) -
                 .and("the server does not follow the given pg_hba.conf: not reloaded, or another file");
         }
         return not_reloaded(rules, &decision, seen, finding);
+    }
+    if !decision.certain {
+        return finding.and("the given pg_hba.conf has errors: a server would refuse it and keep the rules it had");
     }
     let finding = match &decision.line {
         Some(line) => finding.and(format!("{line} decides: {}", raw(rules, line))),
