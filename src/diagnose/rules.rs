@@ -53,7 +53,8 @@ pub(super) fn settle(record: &Record, context: &Context<'_>, finding: Finding) -
     // A file that would be refused says nothing about the rules in force, but a server that does what no
     // line of it would make it do follows other ones all the same.
     let refused_only = decision.missing.iter().all(|missing| *missing == Missing::FileRefused);
-    if !decision.certain && !(refused_only && !rules.file.would_load) {
+    let known = decision.certain || (refused_only && !rules.file.would_load);
+    if !known {
         let missing: Vec<String> = decision.missing.iter().map(ToString::to_string).collect();
         return finding
             .and(format!("pg_hba.conf can't be decided for this login without {}", missing.join(", ")));
@@ -68,7 +69,8 @@ pub(super) fn settle(record: &Record, context: &Context<'_>, finding: Finding) -
         return not_reloaded(rules, &decision, seen, finding);
     }
     if !decision.certain {
-        return finding.and("the given pg_hba.conf has errors: a server would refuse it and keep the rules it had");
+        return finding
+            .and("the given pg_hba.conf has errors: a server would refuse it and keep the rules it had");
     }
     let finding = match &decision.line {
         Some(line) => finding.and(format!("{line} decides: {}", raw(rules, line))),
