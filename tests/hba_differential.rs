@@ -64,7 +64,12 @@ fn compare(version: Version) {
         read += 1;
     }
     println!("{version:?}: {done} logins under {round} files, {read} files read, {:?}", bench.tally);
-    assert!(bench.differences.is_empty(), "{} differences\n{}", bench.differences.len(), bench.differences.concat());
+    assert!(
+        bench.differences.is_empty(),
+        "{} differences\n{}",
+        bench.differences.len(),
+        bench.differences.concat()
+    );
     assert!(bench.tally.len() >= 12, "the draw is too narrow: {:?}", bench.tally);
 }
 
@@ -111,10 +116,8 @@ impl Bench {
             address: address.parse().unwrap(),
             mask: mask.parse().unwrap(),
         };
-        world.interfaces = Some(vec![
-            own("127.0.0.1", "255.0.0.0"),
-            own("::1", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
-        ]);
+        world.interfaces =
+            Some(vec![own("127.0.0.1", "255.0.0.0"), own("::1", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")]);
         let start = "local all postgres trust\n".to_owned();
         Self {
             hba_in_force: hba::parse_text("start", &start, &settings),
@@ -200,12 +203,17 @@ impl Bench {
         self.mark();
         let log = self.take_log();
         self.count("files refused", usize::from(!self.hba.would_load));
-        let refused = |file: &str| log.iter().any(|line| line.contains("was not reloaded") && line.contains(file));
+        let refused =
+            |file: &str| log.iter().any(|line| line.contains("was not reloaded") && line.contains(file));
         if refused("pg_hba.conf") == self.hba.would_load {
             self.differ(&format!("would_load is {}, the log says:\n{}", self.hba.would_load, log.join("\n")));
         }
         if refused("pg_ident.conf") == self.ident.would_load {
-            self.differ(&format!("pg_ident.conf: would_load is {}:\n{}", self.ident.would_load, log.join("\n")));
+            self.differ(&format!(
+                "pg_ident.conf: would_load is {}:\n{}",
+                self.ident.would_load,
+                log.join("\n")
+            ));
         }
         if !refused("pg_hba.conf") {
             self.hba_in_force = self.hba.clone();
@@ -235,7 +243,12 @@ impl Bench {
         self.mark();
         let log = self.take_log();
         let lines = login::matched_lines(&log);
-        assert_eq!(lines.len(), logins.len(), "one «connection received» for each login:\n{}", log.join("\n"));
+        assert_eq!(
+            lines.len(),
+            logins.len(),
+            "one «connection received» for each login:\n{}",
+            log.join("\n")
+        );
         for ((login, seen), line) in logins.iter().zip(&seen).zip(lines) {
             self.compare_login(login, seen, line);
         }
@@ -295,13 +308,15 @@ fn built(version: Version, server: &Server, control: &mut Control) -> Settings {
     let mut settings = Settings::of_version(if version == Version::V15 { 15 } else { 18 });
     settings.ssl = Some(true);
     settings.oauth_validators = Some(Vec::new());
-    let probe = "host all all all gss\nlocal all all pam\nlocal all all ldap ldapprefix=x\nlocal all all bsd\n";
+    let probe =
+        "host all all all gss\nlocal all all pam\nlocal all all ldap ldapprefix=x\nlocal all all bsd\n";
     let path = server.data().join("pg_hba.conf");
     let before = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, probe).unwrap();
     let rows = control.hba_rows(settings.version >= 16);
     std::fs::write(&path, before).unwrap();
-    let has = |line: usize| rows.iter().any(|row| row.contains(&format!(":{line} ")) && !row.contains("refused"));
+    let has =
+        |line: usize| rows.iter().any(|row| row.contains(&format!(":{line} ")) && !row.contains("refused"));
     (settings.gss, settings.pam, settings.ldap, settings.bsd) = (has(1), has(2), has(3), has(4));
     settings
 }
@@ -318,7 +333,10 @@ fn read(data: &Path, settings: &Settings) -> (HbaFile, IdentFile) {
     };
     let files = Files { read: &contents, list: &list };
     let path = |name: &str| data.join(name);
-    (hba::parse(&path("pg_hba.conf"), &files, settings), hba::parse_ident(&path("pg_ident.conf"), &files, settings))
+    (
+        hba::parse(&path("pg_hba.conf"), &files, settings),
+        hba::parse_ident(&path("pg_ident.conf"), &files, settings),
+    )
 }
 
 /// Our reading in the form of the server's view: one text a line, sorted.
@@ -328,14 +346,16 @@ fn rows(file: &HbaFile) -> Vec<String> {
         let name = if with_names { at.file.to_string() } else { String::new() };
         format!("{name}:{}", at.line)
     };
-    let mut rows: Vec<String> = file.rules.iter().map(|rule| format!("{} {}", at(&rule.at), row(rule))).collect();
+    let mut rows: Vec<String> =
+        file.rules.iter().map(|rule| format!("{} {}", at(&rule.at), row(rule))).collect();
     rows.extend(file.refused.iter().map(|line| format!("{} refused", at(line))));
     rows.sort();
     rows
 }
 
 fn row(rule: &Rule) -> String {
-    let words = |list: &[hba::Pattern]| list.iter().map(|p| p.token.text.clone()).collect::<Vec<_>>().join("|");
+    let words =
+        |list: &[hba::Pattern]| list.iter().map(|p| p.token.text.clone()).collect::<Vec<_>>().join("|");
     let (address, mask) = match &rule.address {
         None => (String::new(), String::new()),
         Some(Address::Net { address, mask }) => (address.to_string(), mask.to_string()),
@@ -377,7 +397,9 @@ fn name_of(address: IpAddr) -> ClientName {
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
     let reverse = ask("hosts", &address.to_string());
-    let Some(name) = reverse.split_whitespace().nth(1).map(str::to_owned) else { return ClientName::Nameless };
+    let Some(name) = reverse.split_whitespace().nth(1).map(str::to_owned) else {
+        return ClientName::Nameless;
+    };
     let forward = ask("ahosts", &name);
     let addresses = forward.lines().filter_map(|line| line.split_whitespace().next()?.parse().ok()).collect();
     ClientName::Named { name, addresses: Some(addresses) }
@@ -388,4 +410,3 @@ fn user_name(uid: u32) -> String {
     let entry = passwd.lines().find(|line| line.split(':').nth(2) == Some(&uid.to_string()));
     entry.and_then(|line| line.split(':').next()).expect("this user has a name").to_owned()
 }
-

@@ -16,18 +16,46 @@ create database shop; create database joe; create database db1;
 ";
 
 const EXISTING: [&str; 17] = [
-    "postgres", "joe", "ann", "bob", "Joe", "all", "x y", "a,b", "ü", "sameuser", "/joe", "+staff", "root",
-    "staff", "team", "shop", "replication",
+    "postgres",
+    "joe",
+    "ann",
+    "bob",
+    "Joe",
+    "all",
+    "x y",
+    "a,b",
+    "ü",
+    "sameuser",
+    "/joe",
+    "+staff",
+    "root",
+    "staff",
+    "team",
+    "shop",
+    "replication",
 ];
 
 const USERS: [&str; 15] = [
-    "joe", "joe", "ann", "root", "bob", "Joe", "all", "x y", "a,b", "ü", "sameuser", "/joe", "+staff", "root",
-    "ghost",
+    "joe", "joe", "ann", "root", "bob", "Joe", "all", "x y", "a,b", "ü", "sameuser", "/joe", "+staff",
+    "root", "ghost",
 ];
 
 const DATABASES: [&str; 15] = [
-    "shop", "shop", "joe", "ann", "db1", "db22", "all", "x y", "staff", "team", "replication", "sameuser", "ü",
-    "q\"q", "bob",
+    "shop",
+    "shop",
+    "joe",
+    "ann",
+    "db1",
+    "db22",
+    "all",
+    "x y",
+    "staff",
+    "team",
+    "replication",
+    "sameuser",
+    "ü",
+    "q\"q",
+    "bob",
 ];
 
 /// What the statements above make.
@@ -113,7 +141,17 @@ impl Draw {
                 line.push_str(self.pick(&[" # comment", "#", " # comment \\", "\t"]));
             }
             text.push_str(&line);
-            text.push_str(self.pick(&["\n", "\n", "\n", "\n", "\r\n", "\n\n", "\n# comment\n", "\n  \\\n\n", "\n \t\n"]));
+            text.push_str(self.pick(&[
+                "\n",
+                "\n",
+                "\n",
+                "\n",
+                "\r\n",
+                "\n\n",
+                "\n# comment\n",
+                "\n  \\\n\n",
+                "\n \t\n",
+            ]));
         }
         if self.percent(15) {
             text.truncate(text.trim_end().len());
@@ -134,21 +172,47 @@ impl Draw {
                 .to_owned();
         }
         let kind = self.pick(&[
-            "local", "local", "local", "host", "host", "host", "host", "host", "host", "hostssl", "hostssl", "hostnossl",
-            "hostnossl", "hostgssenc", "hostnogssenc",
+            "local",
+            "local",
+            "local",
+            "host",
+            "host",
+            "host",
+            "host",
+            "host",
+            "host",
+            "hostssl",
+            "hostssl",
+            "hostnossl",
+            "hostnossl",
+            "hostgssenc",
+            "hostnogssenc",
         ]);
         let mut fields = vec![kind.to_owned(), self.list(true), self.list(false)];
         if kind != "local" {
             fields.push(self.address());
         }
         let method = match kind {
-            "local" => self.pick(&["peer", "peer", "ident", "password", "md5", "scram-sha-256", "trust", "reject"]),
+            "local" => {
+                self.pick(&["peer", "peer", "ident", "password", "md5", "scram-sha-256", "trust", "reject"])
+            }
             "hostssl" => self.pick(&["cert", "password", "md5", "scram-sha-256", "trust", "reject"]),
-            _ => self.pick(&["password", "password", "password", "md5", "scram-sha-256", "ident", "trust", "reject"]),
+            _ => self.pick(&[
+                "password",
+                "password",
+                "password",
+                "md5",
+                "scram-sha-256",
+                "ident",
+                "trust",
+                "reject",
+            ]),
         };
         fields.push(method.to_owned());
         if matches!(method, "peer" | "ident") && self.percent(60) {
-            fields.push(self.pick(&["map=m", "map=n", "map=\"m\"", "\"map=m\"", "map=n map=m", "map="]).to_owned());
+            fields.push(
+                self.pick(&["map=m", "map=n", "map=\"m\"", "\"map=m\"", "map=n map=m", "map="]).to_owned(),
+            );
         }
         if kind == "hostssl" && method == "password" && self.percent(10) {
             fields.push("clientname=CN".to_owned());
@@ -186,20 +250,47 @@ impl Draw {
         }
         if self.version >= 16 && self.percent(20) {
             let regex = self.pick(&[
-                "/^j", "/^db\\d+$", "/o.$", "\"/^(joe|ann)$\"", "/^[a-j]{3}$", "/\\mshop", "/.", "/^..$", "/(?i)^JOE$",
-                "/^\\w+$", "/[[:upper:]]", "/^.$", "/^..$", "/^.*$", "\"/, \"", "/(.)\\1", "/***=joe", "/a*?b", "/^\\+", "/x\\sy", "\"/^\"\"?j\"",
+                "/^j",
+                "/^db\\d+$",
+                "/o.$",
+                "\"/^(joe|ann)$\"",
+                "/^[a-j]{3}$",
+                "/\\mshop",
+                "/.",
+                "/^..$",
+                "/(?i)^JOE$",
+                "/^\\w+$",
+                "/[[:upper:]]",
+                "/^.$",
+                "/^..$",
+                "/^.*$",
+                "\"/, \"",
+                "/(.)\\1",
+                "/***=joe",
+                "/a*?b",
+                "/^\\+",
+                "/x\\sy",
+                "\"/^\"\"?j\"",
             ]);
             return regex.to_owned();
         }
         if self.percent(10) {
-            return self.pick(&["@users.list", "@dbs.list", "@\"users.list\"", "joe,@dbs.list", "\"@users.list\""]).to_owned();
+            return self
+                .pick(&["@users.list", "@dbs.list", "@\"users.list\"", "joe,@dbs.list", "\"@users.list\""])
+                .to_owned();
         }
         let keyword = match database {
             true => self.pick(&["sameuser", "samerole", "samegroup", "replication", "replication"]),
-            false => self.pick(&["+staff", "+team", "+joe", "+ghost", "+shop", "sameuser", "+", "+\"staff\""]),
+            false => {
+                self.pick(&["+staff", "+team", "+joe", "+ghost", "+shop", "sameuser", "+", "+\"staff\""])
+            }
         };
         if self.percent(35) {
-            return if self.percent(15) { format!("\"{}\"", keyword.replace('"', "")) } else { keyword.to_owned() };
+            return if self.percent(15) {
+                format!("\"{}\"", keyword.replace('"', ""))
+            } else {
+                keyword.to_owned()
+            };
         }
         let name = if database { self.pick(&DATABASES) } else { self.pick(&USERS) };
         let needs_quotes = name.contains([' ', ',', '+', '/', '"']);
@@ -218,53 +309,142 @@ impl Draw {
 
     fn address(&mut self) -> String {
         self.pick(&[
-            "all", "all", "0.0.0.0/0", "127.0.0.0/8", "127.0.0.1/32", "127.0.0.2/32", "127.0.0.0/30", "127.0.0.4/31",
-            "127.0.0.0 255.0.0.5", "127.0.0.2 255.255.255.255", "127.0.0.7/29", "::1/128", "::/0", "all", "samehost",
-            "samenet", "10.0.0.0/8", "127.1/32", "0x7f.0.0.3/32", "127.0.0.1/+32", "\"127.0.0.0/ 8\"", "localhost",
-            "LocalHost", ".localdomain", "\"all\"", "::ffff:127.0.0.1/128", "::1 ffff::", "127.0.0.5\\\n/32",
-            "fe80::%1/10", "2130706433/32", "127.0.0.1/032",
+            "all",
+            "all",
+            "0.0.0.0/0",
+            "127.0.0.0/8",
+            "127.0.0.1/32",
+            "127.0.0.2/32",
+            "127.0.0.0/30",
+            "127.0.0.4/31",
+            "127.0.0.0 255.0.0.5",
+            "127.0.0.2 255.255.255.255",
+            "127.0.0.7/29",
+            "::1/128",
+            "::/0",
+            "all",
+            "samehost",
+            "samenet",
+            "10.0.0.0/8",
+            "127.1/32",
+            "0x7f.0.0.3/32",
+            "127.0.0.1/+32",
+            "\"127.0.0.0/ 8\"",
+            "localhost",
+            "LocalHost",
+            ".localdomain",
+            "\"all\"",
+            "::ffff:127.0.0.1/128",
+            "::1 ffff::",
+            "127.0.0.5\\\n/32",
+            "fe80::%1/10",
+            "2130706433/32",
+            "127.0.0.1/032",
         ])
         .to_owned()
     }
 
     fn wrong_line(&mut self) -> String {
         let lines = [
-            "host all", "host", "hostx all all all trust", "Local all all trust", "host all all 1.2.3.4 trust",
-            "host all all 1.2.3.4/33 trust", "host all all localhost/32 trust", "local all all foo", "local all all",
-            "host all all all peer", "host all all all cert", "hostnossl all all all cert", "host all all all trust map=x",
-            "local all all peer map", "host all all all md5 foo=1", "host all all all md5 clientcert=verify-ca",
-            "hostssl all all all md5 clientcert=1", "hostssl all all all md5 clientcert=verify-ca",
-            "hostssl all all all cert clientcert=verify-full map=y", "hostssl all all all cert clientcert=verify-ca",
-            "hostssl all all all md5 clientcert=no-verify", "hostssl all all all cert clientname=DN",
-            "hostssl all all all cert clientname=cn", "local,host all all trust", "host all all all,all trust",
-            "host all all all trust,reject", "host all all 1.2.3.4 255.0.0.0,255.0.0.0 trust",
-            "host all all ::1 255.0.0.0 trust", "host all all 1.2.3.4 255.0.0.256 trust", "local all all gss",
-            "local all all ldap ldapserver=x", "local all all ldap ldapprefix=a ldapbasedn=b",
-            "local all all ldap ldapbasedn=b ldapsearchattribute=a ldapsearchfilter=c", "local all all ldap ldapsuffix=x",
-            "local all all ldap ldapbasedn=b ldapport=x", "local all all ldap ldapbasedn=b ldapscheme=http",
-            "local all all ldap ldapurl=ldap://h/dc=x?uid", "local all all ldap ldapurl=ldaps://h",
-            "local all all ldap ldapurl=http://h/dc=x", "local all all ldap ldapbasedn=b ldapbindpasswd=secret",
-            "local all all radius", "local all all radius radiusservers=127.0.0.1",
+            "host all",
+            "host",
+            "hostx all all all trust",
+            "Local all all trust",
+            "host all all 1.2.3.4 trust",
+            "host all all 1.2.3.4/33 trust",
+            "host all all localhost/32 trust",
+            "local all all foo",
+            "local all all",
+            "host all all all peer",
+            "host all all all cert",
+            "hostnossl all all all cert",
+            "host all all all trust map=x",
+            "local all all peer map",
+            "host all all all md5 foo=1",
+            "host all all all md5 clientcert=verify-ca",
+            "hostssl all all all md5 clientcert=1",
+            "hostssl all all all md5 clientcert=verify-ca",
+            "hostssl all all all cert clientcert=verify-full map=y",
+            "hostssl all all all cert clientcert=verify-ca",
+            "hostssl all all all md5 clientcert=no-verify",
+            "hostssl all all all cert clientname=DN",
+            "hostssl all all all cert clientname=cn",
+            "local,host all all trust",
+            "host all all all,all trust",
+            "host all all all trust,reject",
+            "host all all 1.2.3.4 255.0.0.0,255.0.0.0 trust",
+            "host all all ::1 255.0.0.0 trust",
+            "host all all 1.2.3.4 255.0.0.256 trust",
+            "local all all gss",
+            "local all all ldap ldapserver=x",
+            "local all all ldap ldapprefix=a ldapbasedn=b",
+            "local all all ldap ldapbasedn=b ldapsearchattribute=a ldapsearchfilter=c",
+            "local all all ldap ldapsuffix=x",
+            "local all all ldap ldapbasedn=b ldapport=x",
+            "local all all ldap ldapbasedn=b ldapscheme=http",
+            "local all all ldap ldapurl=ldap://h/dc=x?uid",
+            "local all all ldap ldapurl=ldaps://h",
+            "local all all ldap ldapurl=http://h/dc=x",
+            "local all all ldap ldapbasedn=b ldapbindpasswd=secret",
+            "local all all radius",
+            "local all all radius radiusservers=127.0.0.1",
             "local all all radius radiusservers=127.0.0.1 radiussecrets=x",
             "local all all radius radiusservers=\"127.0.0.1,127.0.0.2\" radiussecrets=\"x,y\" radiusports=\"1\"",
             "local all all radius radiusservers=127.0.0.1 radiussecrets=\"x,y\"",
             "local all all radius radiusservers=127.0.0.1 radiussecrets=x radiusports=z",
             "local all all radius radiusservers=127.0.0.1 radiussecrets=\"x,,y\"",
-            "local all all radius radiusservers=\"\" radiussecrets=x", "local all all pam pamservice=x",
-            "local all all pam pam_use_hostname=2", "host all all all sspi", "host all all all bsd",
-            "host all all all gss include_realm=0 krb_realm=X", "host all all all gss compat_realm=1", "host all all all krb5",
-            "local @missing.list all trust", "local all @missing.list trust", "local all @empty.list trust",
-            "local @empty.list all all trust", "include missing.conf", "include", "include a b", "include_dir missing",
-            "include_dir \" \"", "include_if_exists extra.conf x", "include @dbs.list", "include pg_hba.conf",
-            "host all /( all trust", "host /* all all trust", "local all /a{300} trust", "local /[z-a] all trust",
-            "local all /\\q trust", "local all /(a trust", "local all \"/[[:foo:]]\" trust", "local all all oauth",
-            "local all all oauth issuer=x scope=y", "local all all oauth issuer=x scope=y map=z delegate_ident_mapping=1",
-            "local all all peer map=m issuer=x", "host all all \"\" trust", "host all all /8 trust", "host all all 1.2.3/24 trust",
-            "local all all \"trust", "\"local\" \"all\" all \"trust\"", "local all all trust # x \\\ny", "local all all trust ,",
-            "host all all 127.0.0.1/ trust", "host all all 127.0.0.1/-1 trust", "host all all 127.0.0.1/8/8 trust",
-            "host all all 127.0.0.1/8x trust", "host all all 1.2.3.4.5/8 trust", "host all all ::1/129 trust",
-            "host all all :::/0 trust", "local all all TRUST", "host all all \"samehost\" trust", "host all all samehost/8 trust",
-            "local all all peer =x", "local all all peer map==x", "local \"\" all trust", "local all all trust a\\",
+            "local all all radius radiusservers=\"\" radiussecrets=x",
+            "local all all pam pamservice=x",
+            "local all all pam pam_use_hostname=2",
+            "host all all all sspi",
+            "host all all all bsd",
+            "host all all all gss include_realm=0 krb_realm=X",
+            "host all all all gss compat_realm=1",
+            "host all all all krb5",
+            "local @missing.list all trust",
+            "local all @missing.list trust",
+            "local all @empty.list trust",
+            "local @empty.list all all trust",
+            "include missing.conf",
+            "include",
+            "include a b",
+            "include_dir missing",
+            "include_dir \" \"",
+            "include_if_exists extra.conf x",
+            "include @dbs.list",
+            "include pg_hba.conf",
+            "host all /( all trust",
+            "host /* all all trust",
+            "local all /a{300} trust",
+            "local /[z-a] all trust",
+            "local all /\\q trust",
+            "local all /(a trust",
+            "local all \"/[[:foo:]]\" trust",
+            "local all all oauth",
+            "local all all oauth issuer=x scope=y",
+            "local all all oauth issuer=x scope=y map=z delegate_ident_mapping=1",
+            "local all all peer map=m issuer=x",
+            "host all all \"\" trust",
+            "host all all /8 trust",
+            "host all all 1.2.3/24 trust",
+            "local all all \"trust",
+            "\"local\" \"all\" all \"trust\"",
+            "local all all trust # x \\\ny",
+            "local all all trust ,",
+            "host all all 127.0.0.1/ trust",
+            "host all all 127.0.0.1/-1 trust",
+            "host all all 127.0.0.1/8/8 trust",
+            "host all all 127.0.0.1/8x trust",
+            "host all all 1.2.3.4.5/8 trust",
+            "host all all ::1/129 trust",
+            "host all all :::/0 trust",
+            "local all all TRUST",
+            "host all all \"samehost\" trust",
+            "host all all samehost/8 trust",
+            "local all all peer =x",
+            "local all all peer map==x",
+            "local \"\" all trust",
+            "local all all trust a\\",
         ];
         self.pick(&lines).to_owned()
     }
@@ -272,8 +452,33 @@ impl Draw {
     /// Characters that mean something, in no order.
     fn soup(&mut self) -> String {
         let pieces = [
-            "local", "host", "all", " ", " ", " ", "\t", ",", "\"", "\"\"", "#", "@", "/", "+", "\\", "\\\n", "\r", "trust",
-            "127.0.0.1", "::1", "/32", "=", "map=x", "md5", "\u{b}", "ü", "include",
+            "local",
+            "host",
+            "all",
+            " ",
+            " ",
+            " ",
+            "\t",
+            ",",
+            "\"",
+            "\"\"",
+            "#",
+            "@",
+            "/",
+            "+",
+            "\\",
+            "\\\n",
+            "\r",
+            "trust",
+            "127.0.0.1",
+            "::1",
+            "/32",
+            "=",
+            "map=x",
+            "md5",
+            "\u{b}",
+            "ü",
+            "include",
         ];
         let count = 1 + self.below(14);
         (0..count).map(|_| self.pick(&pieces)).collect()
@@ -284,14 +489,50 @@ impl Draw {
         let count = self.below(6);
         for _ in 0..count {
             if self.percent(broken) {
-                let lines = ["m root", "m", "m,n root joe", "m root,x joe", "m /( joe", "m root /(", "m root joe more", "m /a{2,1} x"];
+                let lines = [
+                    "m root",
+                    "m",
+                    "m,n root joe",
+                    "m root,x joe",
+                    "m /( joe",
+                    "m root /(",
+                    "m root joe more",
+                    "m /a{2,1} x",
+                ];
                 text.push_str(self.pick(&lines));
             } else {
                 let map = self.pick(&["m", "m", "m", "n", "\"m\""]);
-                let system = self.pick(&["root", "root", "/^r(.*)$", "/^(r)oot", "/oo", "\"/^root$\"", "daemon", "/^(.*)$", "/^r", "\"root\""]);
+                let system = self.pick(&[
+                    "root",
+                    "root",
+                    "/^r(.*)$",
+                    "/^(r)oot",
+                    "/oo",
+                    "\"/^root$\"",
+                    "daemon",
+                    "/^(.*)$",
+                    "/^r",
+                    "\"root\"",
+                ]);
                 let user = self.pick(&[
-                    "joe", "ann", "all", "all", "\"all\"", "\\1", "r\\1", "r\\1", "+staff", "\"+staff\"", "/^j", "\"/^j\"", "+team", "root", "x\\1",
-                    "\"x y\"", "/(?i)^JOE$", "\\1\\1",
+                    "joe",
+                    "ann",
+                    "all",
+                    "all",
+                    "\"all\"",
+                    "\\1",
+                    "r\\1",
+                    "r\\1",
+                    "+staff",
+                    "\"+staff\"",
+                    "/^j",
+                    "\"/^j\"",
+                    "+team",
+                    "root",
+                    "x\\1",
+                    "\"x y\"",
+                    "/(?i)^JOE$",
+                    "\\1\\1",
                 ]);
                 text.push_str(&format!("{map} {system}\t{user}"));
             }
@@ -312,12 +553,15 @@ impl Draw {
             2 => Replication::Database,
             _ => Replication::None,
         };
-        let mut login = Connection { user, database, replication, kind: Kind::Local, ..Connection::default() };
+        let mut login =
+            Connection { user, database, replication, kind: Kind::Local, ..Connection::default() };
         if !self.percent(25) {
             login.kind = Kind::Tcp;
             let source = match self.percent(20) && ipv6 {
                 true => "::1",
-                false => self.pick(&["127.0.0.1", "127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.5", "127.3.2.1"]),
+                false => {
+                    self.pick(&["127.0.0.1", "127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.5", "127.3.2.1"])
+                }
             };
             login.address = source.parse().ok();
             login.tls = self.percent(20);
