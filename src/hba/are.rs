@@ -108,7 +108,10 @@ impl<'a> Reader<'a> {
     /// Reads a director (`***`) and options (`(?i)`), then the expression. Nothing if it is beyond us.
     fn whole(&mut self) -> Result<Option<String>, &'static str> {
         if self.skip(b"***=") {
-            return Ok(Some(format!("(?s-u:{})", self.rest().iter().map(|b| literal(*b)).collect::<String>())));
+            return Ok(Some(format!(
+                "(?s-u:{})",
+                self.rest().iter().map(|b| literal(*b)).collect::<String>()
+            )));
         }
         if self.rest().starts_with(b"***") && !self.skip(b"***:") {
             return Err("*** must be followed by = or :");
@@ -172,8 +175,7 @@ impl<'a> Reader<'a> {
 
     /// A constraint, or an atom with its quantifier.
     fn piece(&mut self, out: &mut String) -> Result<(), &'static str> {
-        let word_edges: [(&[u8], &str); 2] =
-            [(b"[[:<:]]", r"\b{start}"), (b"[[:>:]]", r"\b{end}")];
+        let word_edges: [(&[u8], &str); 2] = [(b"[[:<:]]", r"\b{start}"), (b"[[:>:]]", r"\b{end}")];
         for (text, translated) in word_edges {
             if self.skip(text) {
                 out.push_str(translated);
@@ -585,9 +587,37 @@ mod tests {
     #[test]
     fn what_is_not_valid() {
         let rows = [
-            "(", ")", "a)", "[", "[a", "*", "a**", "^*", "a|*", "(*a)", "a{1", "a{2,1}", "a{256}", "a{1,x}",
-            "{1}", "a{1}{2}", "\\", r"\q", r"\u12", "[z-a]", r"[\d-z]x[a-\d]", "[[:foo:]]", r"\1", r"(a\1)",
-            "(?z)", "(?i", "***", "***x", "(?Pa)", "[a--b]x[", r"(?=a)*",
+            "(",
+            ")",
+            "a)",
+            "[",
+            "[a",
+            "*",
+            "a**",
+            "^*",
+            "a|*",
+            "(*a)",
+            "a{1",
+            "a{2,1}",
+            "a{256}",
+            "a{1,x}",
+            "{1}",
+            "a{1}{2}",
+            "\\",
+            r"\q",
+            r"\u12",
+            "[z-a]",
+            r"[\d-z]x[a-\d]",
+            "[[:foo:]]",
+            r"\1",
+            r"(a\1)",
+            "(?z)",
+            "(?i",
+            "***",
+            "***x",
+            "(?Pa)",
+            "[a--b]x[",
+            r"(?=a)*",
         ];
         for source in rows {
             assert!(Are::new(source).is_err(), "{source} is valid?");

@@ -192,7 +192,8 @@ impl Mapping {
                 if !regex.is_match(system_user).ok_or_else(unknown)? {
                     return Err(NotMapped::SystemUser(self.system_user.written()));
                 }
-                let literal = !special || (self.pg_user.token.group().is_none() && self.pg_user.regex.is_none());
+                let literal =
+                    !special || (self.pg_user.token.group().is_none() && self.pg_user.regex.is_none());
                 if literal && target.contains("\\1") {
                     let group = regex.first_group(system_user).ok_or_else(unknown)?.flatten();
                     let group = group.ok_or(NotMapped::NoGroup)?;

@@ -8,7 +8,7 @@ use super::method::{Method, Server};
 use super::options::ClientCert;
 use super::problem::{Problem, Severity};
 use super::rule::{ConnType, Pattern, Rule};
-use super::shadow::{covers_names, share_a_way, shadows};
+use super::shadow::{covers_names, shadows, share_a_way};
 
 /// The file's own problems and everything else worth knowing about it, in the order of its lines. `next` is
 /// the same file as the next major version reads it.
@@ -54,7 +54,12 @@ fn shadowed(rule: &Rule, earlier: &[Rule], server: &Server) -> Option<Problem> {
     let (id, severity, message, fix) = if by.iter().all(same_answer) {
         let again = by.len() == 1 && by.iter().all(|other| shadows(other, &[rule.clone()], true).is_some());
         match again {
-            true => ("duplicate_line", Severity::Warning, format!("this line says again what {lines} says"), "delete it"),
+            true => (
+                "duplicate_line",
+                Severity::Warning,
+                format!("this line says again what {lines} says"),
+                "delete it",
+            ),
             false => (
                 "redundant_line",
                 Severity::Info,
@@ -81,20 +86,27 @@ fn line_of(other: &Rule, rule: &Rule) -> String {
 
 /// Only the machine itself is behind these addresses.
 fn is_own_machine(address: &Address) -> bool {
-    address.is_loopback() || *address == Address::SameHost || *address == Address::Host("localhost".to_owned())
+    address.is_loopback()
+        || *address == Address::SameHost
+        || *address == Address::Host("localhost".to_owned())
 }
 
 fn open_to_a_network(rule: &Rule) -> Option<Problem> {
     let address = rule.address.as_ref().filter(|address| !is_own_machine(address))?;
     let place = &rule.method_place;
     if rule.method == Method::Trust && rule.client_cert == ClientCert::Off {
-        let message = format!("whoever reaches the server from {address} is let in as any of these users, without a password");
+        let message = format!(
+            "whoever reaches the server from {address} is let in as any of these users, without a password"
+        );
         let fix = "write scram-sha-256 in place of trust";
         return Some(Problem::error("trust_from_network", place, message, fix));
     }
     let plain = !matches!(rule.kind, ConnType::HostSsl | ConnType::HostGssEnc);
     if plain && rule.method.takes_cleartext() {
-        let message = format!("{} has passwords sent as they are, and this line allows that without encryption", rule.method);
+        let message = format!(
+            "{} has passwords sent as they are, and this line allows that without encryption",
+            rule.method
+        );
         let fix = match rule.method {
             Method::Password => "write scram-sha-256, or make it a hostssl line",
             _ => "make it a hostssl line",
@@ -102,7 +114,8 @@ fn open_to_a_network(rule: &Rule) -> Option<Problem> {
         return Some(Problem::warning("cleartext_password", place, message, fix));
     }
     if rule.method == Method::Ident {
-        let message = format!("ident believes what the client's own machine says: anybody in {address} can lie");
+        let message =
+            format!("ident believes what the client's own machine says: anybody in {address} can lie");
         return Some(Problem::warning("ident_from_network", place, message, "write scram-sha-256"));
     }
     None
@@ -141,7 +154,8 @@ fn address(rule: &Rule) -> Option<Problem> {
         IpAddr::V6(address) => address.to_bits(),
     };
     if kept != Some(written) && !address.is_loopback() {
-        let message = format!("the bits of {address} outside the mask do not count: the whole network matches");
+        let message =
+            format!("the bits of {address} outside the mask do not count: the whole network matches");
         let fix = format!("write {address}/{width} if only this address is meant");
         return Some(Problem::new("host_bits", Severity::Info, place, message, fix));
     }
@@ -235,13 +249,17 @@ fn md5(file: &HbaFile, version: u32) -> Option<Problem> {
 /// Lines that this version takes and the next does not.
 fn refused_by_next(file: &HbaFile, next: &HbaFile) -> Vec<Problem> {
     let known = |problem: &Problem| {
-        file.problems.iter().any(|own| own.severity == Severity::Error && own.place.line == problem.place.line)
+        file.problems
+            .iter()
+            .any(|own| own.severity == Severity::Error && own.place.line == problem.place.line)
     };
-    let refused = next.problems.iter().filter(|problem| problem.severity == Severity::Error && !known(problem));
+    let refused =
+        next.problems.iter().filter(|problem| problem.severity == Severity::Error && !known(problem));
     refused
         .filter(|problem| problem.id != "no_entries")
         .map(|problem| {
-            let message = format!("PostgreSQL {} refuses the file for this: {}", next.version, problem.message);
+            let message =
+                format!("PostgreSQL {} refuses the file for this: {}", next.version, problem.message);
             Problem::warning("next_version_refuses", &problem.place, message, problem.fix.clone())
         })
         .collect()

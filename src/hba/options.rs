@@ -154,7 +154,8 @@ impl<'a> Options<'a> {
         self.client_cert = match value {
             "verify-full" => ClientCert::VerifyFull,
             "verify-ca" if !old && self.method == Method::Cert => {
-                let message = "the method cert always checks the name, too: clientcert=verify-ca contradicts it";
+                let message =
+                    "the method cert always checks the name, too: clientcert=verify-ca contradicts it";
                 return Err(Problem::error("option_conflict", place, message, "take the option out"));
             }
             "verify-ca" => ClientCert::VerifyCa,
@@ -225,7 +226,8 @@ impl<'a> Options<'a> {
         );
         if self.has("ldapprefix") || self.has("ldapsuffix") {
             if base || search || attribute || filter {
-                let message = "ldapprefix and ldapsuffix bind directly: they don't go with options of search+bind";
+                let message =
+                    "ldapprefix and ldapsuffix bind directly: they don't go with options of search+bind";
                 let fix = "keep one set: ldapprefix/ldapsuffix, or ldapbasedn and its companions";
                 return Err(Problem::error("option_conflict", place, message, fix));
             }
@@ -249,8 +251,7 @@ impl<'a> Options<'a> {
                 return Err(Problem::error("option_missing", place, message, format!("add {name}=…")));
             }
         }
-        let lists =
-            [(secrets, "radiussecrets"), (ports, "radiusports"), (identifiers, "radiusidentifiers")];
+        let lists = [(secrets, "radiussecrets"), (ports, "radiusports"), (identifiers, "radiusidentifiers")];
         for (count, name) in lists {
             if count > 1 && count != servers {
                 let message = format!("{name} has {count} values for {servers} servers");
@@ -277,7 +278,8 @@ impl<'a> Options<'a> {
             };
             if !fits {
                 let message = "oauth_validator_libraries does not hold the validator of this line";
-                let fix = "set oauth_validator_libraries in postgresql.conf, and validator=… if it lists several";
+                let fix =
+                    "set oauth_validator_libraries in postgresql.conf, and validator=… if it lists several";
                 return Err(Problem::error("option_missing", place, message, fix));
             }
         }

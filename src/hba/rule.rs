@@ -85,7 +85,8 @@ impl Pattern {
 pub(super) fn expression(source: &str, token: &Token) -> Result<Are, Problem> {
     Are::new(source).map_err(|reason| {
         let message = format!("this regular expression is not valid: {reason}");
-        let fix = "correct it; a name that really begins with / can't be written since 16, but /^/name$ matches it";
+        let fix =
+            "correct it; a name that really begins with / can't be written since 16, but /^/name$ matches it";
         Problem::error("invalid_regex", &token.place, message, fix)
     })
 }

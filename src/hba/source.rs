@@ -60,10 +60,8 @@ impl Logical {
 
     /// Stars out what stands behind the names of options that hold secrets, up to the line's end.
     fn hide_secrets(&self, source: &mut Source) {
-        let Some(from) = SECRET_OPTIONS
-            .iter()
-            .filter_map(|name| self.text.find(name).map(|at| at + name.len()))
-            .min()
+        let Some(from) =
+            SECRET_OPTIONS.iter().filter_map(|name| self.text.find(name).map(|at| at + name.len())).min()
         else {
             return;
         };
@@ -139,7 +137,11 @@ mod tests {
 
     fn lines(text: &str, version: u32) -> Vec<(usize, String)> {
         let (_, lines) = logical_lines(&Arc::from("f"), text.as_bytes(), version);
-        lines.into_iter().map(|line| (line.number(), line.text)).filter(|(_, text)| !text.is_empty()).collect()
+        lines
+            .into_iter()
+            .map(|line| (line.number(), line.text))
+            .filter(|(_, text)| !text.is_empty())
+            .collect()
     }
 
     #[test]
@@ -165,7 +167,10 @@ mod tests {
     fn secrets_are_starred_out() {
         let text = "host all all all ldap ldapbindpasswd=\"hun ter2\" \\\n more\nok";
         let (source, lines) = logical_lines(&Arc::from("f"), text.as_bytes(), 18);
-        assert!(!source.lines.concat().contains("hun") && !source.lines.concat().contains("more"), "{source:?}");
+        assert!(
+            !source.lines.concat().contains("hun") && !source.lines.concat().contains("more"),
+            "{source:?}"
+        );
         assert!(!lines[0].shown(&source).contains("ter2"));
         assert_eq!(source.line(3), Some("ok"));
     }

@@ -186,7 +186,12 @@ fn databases_users_and_replication() {
     decides("local \"replication\" all trust", &named("joe", "replication"), &world, "1");
     // Names are cut at 63 bytes before anybody looks at them.
     let long = "j".repeat(70);
-    decides(&format!("local all {} trust\nlocal all {} trust", long, &long[..63]), &named(&long, "x"), &world, "2");
+    decides(
+        &format!("local all {} trust\nlocal all {} trust", long, &long[..63]),
+        &named(&long, "x"),
+        &world,
+        "2",
+    );
 }
 
 #[test]
@@ -206,7 +211,12 @@ fn membership() {
     decides(file, &local(), &world, "1");
     decides("local samerole all trust", &Connection { database: "team".to_owned(), ..local() }, &world, "1");
     decides("local samerole all trust", &Connection { database: "joe".to_owned(), ..local() }, &world, "1");
-    decides("local samerole all trust", &Connection { database: "none".to_owned(), ..local() }, &world, "none");
+    decides(
+        "local samerole all trust",
+        &Connection { database: "none".to_owned(), ..local() },
+        &world,
+        "none",
+    );
 }
 
 #[test]
@@ -229,7 +239,8 @@ fn host_names_and_interfaces() {
     world.client_name = named("example.org", Some(&["10.0.0.1"]));
     decides(file, &tcp("10.0.0.1"), &world, "2");
     decides("host all all samenet md5", &tcp("10.0.0.9"), &world, "none ?1");
-    let interface = Interface { address: "10.0.0.1".parse().unwrap(), mask: "255.255.255.0".parse().unwrap() };
+    let interface =
+        Interface { address: "10.0.0.1".parse().unwrap(), mask: "255.255.255.0".parse().unwrap() };
     world.interfaces = Some(vec![interface]);
     decides("host all all samehost md5\nhost all all samenet md5", &tcp("10.0.0.9"), &world, "2");
     decides("host all all samehost md5\nhost all all samenet md5", &tcp("10.0.0.1"), &world, "1");
@@ -285,10 +296,16 @@ fn disk(version: u32, files: &[(&str, &str)]) -> HbaFile {
         found.map(|(_, text)| text.as_bytes().to_vec()).ok_or_else(FileError::missing)
     };
     let list = |dir: &Path| match dir == Path::new("/etc/pg/hba.d") {
-        true => Ok(files.iter().filter_map(|(name, _)| name.strip_prefix("hba.d/")).map(str::to_owned).collect()),
+        true => {
+            Ok(files.iter().filter_map(|(name, _)| name.strip_prefix("hba.d/")).map(str::to_owned).collect())
+        }
         false => Err(FileError::missing()),
     };
-    parse(&PathBuf::from("/etc/pg/pg_hba.conf"), &Files { read: &read, list: &list }, &Server::of_version(version))
+    parse(
+        &PathBuf::from("/etc/pg/pg_hba.conf"),
+        &Files { read: &read, list: &list },
+        &Server::of_version(version),
+    )
 }
 
 #[test]
@@ -296,7 +313,10 @@ fn included_files() {
     let file = disk(
         16,
         &[
-            ("pg_hba.conf", "include one.conf\ninclude_dir hba.d\ninclude_if_exists none.conf\nlocal all @u all"),
+            (
+                "pg_hba.conf",
+                "include one.conf\ninclude_dir hba.d\ninclude_if_exists none.conf\nlocal all @u all",
+            ),
             ("one.conf", "local a all trust\ninclude ./hba.d/../two.conf"),
             ("two.conf", "\nlocal b all trust"),
             ("hba.d/z.conf", "local z all trust"),
@@ -319,7 +339,10 @@ fn included_files() {
 
 #[test]
 fn circles_of_files_end() {
-    let file = disk(18, &[("pg_hba.conf", "include pg_hba.conf\ninclude pg_hba.conf\nlocal all @pg_hba.conf trust")]);
+    let file = disk(
+        18,
+        &[("pg_hba.conf", "include pg_hba.conf\ninclude pg_hba.conf\nlocal all @pg_hba.conf trust")],
+    );
     assert!(file.problems.iter().any(|problem| problem.id == "include_depth"));
     let file = disk(15, &[("pg_hba.conf", "local @pg_hba.conf all trust")]);
     assert_eq!(problems(&file)[0].0, "include_depth");
@@ -346,7 +369,11 @@ fn lints(text: &str, version: u32, expected: &[(&str, usize)]) {
 
 #[test]
 fn lint_names_lines_that_never_decide() {
-    lints("host all all 10.0.0.0/8 scram-sha-256\nhost all joe 10.1.0.0/16 reject", 18, &[("shadowed_reject", 2)]);
+    lints(
+        "host all all 10.0.0.0/8 scram-sha-256\nhost all joe 10.1.0.0/16 reject",
+        18,
+        &[("shadowed_reject", 2)],
+    );
     lints("host all all all scram-sha-256\nhost shop joe ::1/128 cert", 18, &[("method_not_here", 2)]);
     lints("hostssl all all all scram-sha-256\nhostssl shop all samenet cert", 18, &[("shadowed_line", 2)]);
     lints("local all all peer\nlocal shop joe peer", 18, &[("redundant_line", 2)]);
@@ -380,7 +407,11 @@ fn lint_knows_that_localhost_has_two_addresses() {
     lints("host all all 127.0.0.1/32 scram-sha-256", 18, &[("loopback_one_family", 1)]);
     lints("host all all ::1/128 scram-sha-256", 18, &[("loopback_one_family", 1)]);
     lints("host all all 127.0.0.1/32 scram-sha-256\nhost all all ::1/128 scram-sha-256", 18, &[]);
-    lints("host all all 127.0.0.1/32 scram-sha-256\nhost all all ::1/128 ident", 18, &[("loopback_differs", 1)]);
+    lints(
+        "host all all 127.0.0.1/32 scram-sha-256\nhost all all ::1/128 ident",
+        18,
+        &[("loopback_differs", 1)],
+    );
     lints("host all all localhost scram-sha-256\nhost all all 127.0.0.1/32 scram-sha-256", 18, &[]);
 }
 

@@ -144,7 +144,8 @@ impl<'a> Reader<'a> {
             let place = line.place(start, found.next);
             if self.version <= 16 && text.len() >= MAX_TOKEN_16 {
                 let message = format!("a word may have {} bytes before PostgreSQL 17", MAX_TOKEN_16 - 1);
-                *error = Some(Problem::error("token_too_long", &place, message, "split the list with commas"));
+                *error =
+                    Some(Problem::error("token_too_long", &place, message, "split the list with commas"));
                 return line.text.len();
             }
             match text.strip_prefix('@').filter(|name| !found.quoted && !name.is_empty()) {
@@ -191,9 +192,7 @@ impl<'a> Reader<'a> {
         let [first, second] = fields else { return None };
         let (first, second) = (first.first()?, second.first()?);
         match first.text.as_str() {
-            "include" => {
-                Some(self.include_file(&beside(path, &second.text), depth + 1, false, second, into))
-            }
+            "include" => Some(self.include_file(&beside(path, &second.text), depth + 1, false, second, into)),
             "include_if_exists" => {
                 Some(self.include_file(&beside(path, &second.text), depth + 1, true, second, into))
             }

@@ -269,11 +269,10 @@ pub fn cases() -> Vec<Case> {
         )
         .says("pg_authid"),
         // Context that is dead, stalled or lies.
-        case("a dead administrator", "app", [AdminDead], LIKELY, LIKELY).says("administrator"),
-        case("a stalled administrator", "app", [AdminStalled], LIKELY, LIKELY).says("administrator"),
-        case("an administrator that is no PostgreSQL", "app", [AdminHttp], LIKELY, LIKELY)
-            .says("administrator"),
-        case("an administrator that breaks off", "app", [AdminBreaks], LIKELY, LIKELY).says("administrator"),
+        case("a dead administrator", "app", [AdminDead], LIKELY, LIKELY).says("--admin"),
+        case("a stalled administrator", "app", [AdminStalled], LIKELY, LIKELY).says("--admin"),
+        case("an administrator that is no PostgreSQL", "app", [AdminHttp], LIKELY, LIKELY).says("--admin"),
+        case("an administrator that breaks off", "app", [AdminBreaks], LIKELY, LIKELY).says("--admin"),
         case(
             "an administrator that says nothing at length",
             "app",
@@ -341,7 +340,7 @@ pub fn cases() -> Vec<Case> {
             LIKELY,
         )
         .says("--server-log")
-        .says("administrator"),
+        .says("--admin"),
         case(
             "a dead administrator does not hide the log",
             "nopw",
@@ -349,7 +348,7 @@ pub fn cases() -> Vec<Case> {
             LIKELY,
             "role_without_password proven",
         )
-        .says("administrator"),
+        .says("--admin"),
     ]);
     all
 }

@@ -87,8 +87,9 @@ impl Stage {
             let hex: String = nonce.iter().map(|byte| format!("{byte:02x}")).collect();
             format!("Mock authentication nonce:            {hex}\n")
         };
+        // The clusters are copies of one template and share their nonce.
         let control = scratch.write("control", line(nonce(&main)));
-        let wrong_control = scratch.write("wrong_control", line(nonce(&quiet)));
+        let wrong_control = scratch.write("wrong_control", line([7; 32]));
         scratch.write("garbage.log", [0xff, 0, 1, 2, b'\n', 0xfe].repeat(1000));
         Self {
             main,
@@ -195,5 +196,5 @@ fn nonce(server: &Server) -> [u8; 32] {
     let salt = STANDARD.decode(salt).unwrap();
     let file = std::fs::read(server.data().join("global/pg_control")).unwrap();
     let mut nonces = file[..512].windows(32).map(|window| <[u8; 32]>::try_from(window).unwrap());
-    nonces.find(|nonce| mock::mock_salt(b"ghost", nonce) == salt).expect("the control file has the nonce")
+    nonces.find(|nonce| salt == mock::mock_salt(b"ghost", nonce)).expect("the control file has the nonce")
 }
