@@ -32,7 +32,11 @@ pub(super) fn settle(record: &Record, context: &Context<'_>, finding: Finding) -
         None => finding,
     };
     let finding = match context.admin {
-        Some(admin) => administered(record, context, admin, finding),
+        Some(admin) => {
+            let before = finding.clone();
+            let finding = administered(record, context, admin, finding);
+            same_server(record, context, admin, before, finding)
+        }
         None => finding,
     };
     context.unseen.iter().fold(finding, |finding, text| finding.and(text.clone()))
@@ -232,12 +236,57 @@ fn administered(record: &Record, context: &Context<'_>, admin: &AdminFacts, find
             finding.confidence = Confidence::Proven;
             finding
         }
+        Cause::HbaRequiresTls if admin.settings.ssl == Some(false) => {
+            let evidence = "--admin: ssl is off: the server can't give the TLS that the line wants";
+            replaced(finding, Cause::HbaNoEntry, Confidence::Likely, evidence.into())
+        }
         Cause::HbaNotReloaded => match admin.settings.hba_changed_after_load() {
             Some(true) => finding.and("--admin: pg_hba.conf was changed after the server last loaded it"),
             _ => finding,
         },
         _ => finding,
     }
+}
+
+/// An administrator of another server proves nothing about this one: ports that differ make it doubtful,
+/// unless the salt on the wire is the stored one.
+fn same_server(
+    record: &Record,
+    context: &Context<'_>,
+    admin: &AdminFacts,
+    before: Finding,
+    mut after: Finding,
+) -> Finding {
+    let ours = context.dials.last().and_then(|dial| dial.address.as_deref());
+    let ours = ours.and_then(|address| address.rsplit([':', '.']).next()?.parse::<i64>().ok());
+    let (Some(ours), Some(theirs)) = (ours, admin.settings.port) else { return after };
+    let salt = record.scram.as_ref().and_then(|scram| scram.server_first.as_ref());
+    let real = salt.and_then(|first| admin.known_role()?.salt_on_wire(&first.salt)) == Some(Salt::Real);
+    if ours == theirs || real {
+        return after;
+    }
+    let doubt = format!(
+        "--admin: its server listens on port {theirs}, this login went to {ours}: perhaps another server"
+    );
+    if before.confidence == Confidence::Proven {
+        return before.and(doubt);
+    }
+    if after.confidence == Confidence::Proven {
+        after.confidence = Confidence::Likely;
+        let others = [before.cause].into_iter().chain(before.alternatives.iter().map(|(cause, _)| *cause));
+        let others: Vec<_> = others.filter(|cause| *cause != after.cause).collect();
+        after = after.or(&others);
+    }
+    after.and(doubt)
+}
+
+/// The control data or the log show that the role has a password in force.
+fn role_shown(context: &Context<'_>) -> bool {
+    let by_log = |log: &LogFacts| {
+        log.certainty == Certainty::Strong
+            && log.facts.iter().any(|fact| matches!(fact, Fact::PasswordMismatch { .. }))
+    };
+    context.mock_salt == Some(false) || context.log.is_some_and(by_log)
 }
 
 fn missing_role(record: &Record, admin: &AdminFacts, finding: Finding) -> Finding {
@@ -255,6 +304,11 @@ fn refused_password(record: &Record, context: &Context<'_>, admin: &AdminFacts, 
     let Some(role) = admin.role.known() else {
         return finding.and("--admin could not see the role");
     };
+    if role.is_none() && role_shown(context) {
+        return finding.and(
+            "--admin knows no such role, which the log or the control data contradict: it is of another server, or the role was dropped since",
+        );
+    }
     let Some(role) = role else {
         let evidence = format!("--admin: there is no role \"{}\"", role_name(record));
         let finding = replaced(finding, Cause::RoleMissing, Confidence::Proven, evidence);
@@ -267,6 +321,12 @@ fn refused_password(record: &Record, context: &Context<'_>, admin: &AdminFacts, 
     if role.expired {
         let evidence =
             format!("--admin: the password of \"{}\" has expired by the server's clock", role.name);
+        // A role without password is refused for that, whatever its VALID UNTIL (get_role_password).
+        if role.secret.known().is_none() && finding.cause != Cause::PasswordExpired {
+            return replaced(finding, Cause::PasswordExpired, Confidence::Likely, evidence)
+                .or(&[Cause::RoleWithoutPassword])
+                .ask(&["--server-log"]);
+        }
         return replaced(finding, Cause::PasswordExpired, Confidence::Proven, evidence);
     }
     if finding.step == Step::ScramClientFinal && matches!(role.secret_kind(), Some(SecretKind::Md5)) {

@@ -50,11 +50,10 @@ pub(super) fn settle(record: &Record, context: &Context<'_>, finding: Finding) -
     };
     let decision = decide(&rules.file, &connection, &rules.world);
     let finding = hidden_address(rules, record, context, &decision, finding);
-    // A file that would be refused says nothing about the rules in force, but a server that does what no
-    // line of it would make it do follows other ones all the same.
-    let refused_only = decision.missing.iter().all(|missing| *missing == Missing::FileRefused);
-    let known = decision.certain || (refused_only && !rules.file.would_load);
-    if !known {
+    if !decision.certain && decision.missing == [Missing::FileRefused] && !follows(decision.verdict, seen) {
+        return refused_file(rules, &decision, seen, finding);
+    }
+    if !decision.certain {
         let missing: Vec<String> = decision.missing.iter().map(ToString::to_string).collect();
         return finding
             .and(format!("pg_hba.conf can't be decided for this login without {}", missing.join(", ")));
@@ -68,17 +67,15 @@ pub(super) fn settle(record: &Record, context: &Context<'_>, finding: Finding) -
         }
         return not_reloaded(rules, &decision, seen, finding);
     }
-    if !decision.certain {
-        return finding
-            .and("the given pg_hba.conf has errors: a server would refuse it and keep the rules it had");
-    }
     let finding = match &decision.line {
         Some(line) => finding.and(format!("{line} decides: {}", raw(rules, line))),
         None => finding,
     };
+    let declined = !context.ssl_answered_by_us
+        && record.ssl_request.is_some_and(|request| matches!(request.answer, Some((b'N', _))));
     match (seen, finding.cause) {
         (Seen::NoEntry, Cause::HbaNoEntry | Cause::HbaRequiresTls | Cause::HbaForbidsTls) => {
-            no_entry(rules, &connection, &decision, finding)
+            no_entry(rules, &connection, &decision, declined, finding)
         }
         _ => finding,
     }
@@ -176,6 +173,26 @@ fn raw<'a>(rules: &'a Rules, line: &RuleRef) -> &'a str {
     rules.file.rule(line).map_or("", |rule| rule.raw.trim())
 }
 
+/// PostgreSQL can't have loaded this file, and what can be read of it decides otherwise than the server
+/// did. A line that can't be read may have been meant for this login.
+fn refused_file(rules: &Rules, decision: &Decision, seen: Seen, before: Finding) -> Finding {
+    let alike =
+        decision.line.is_none() || (before.step == Step::SessionSetup && before.cause != Cause::RoleMissing);
+    if alike {
+        return before.and("the file has errors: a server that is told to reload it keeps the old rules");
+    }
+    let deciding = decision.line.as_ref().map_or(0, |line| line.line);
+    let earlier = rules.file.problems.iter().any(|problem| problem.place.line <= deciding);
+    let (cause, alternatives) = (before.cause, before.alternatives.clone());
+    let mut finding = not_reloaded(rules, decision, seen, before);
+    if earlier {
+        finding.confidence = Confidence::Likely;
+        finding = finding.or(&[cause]);
+        finding.alternatives.extend(alternatives);
+    }
+    finding
+}
+
 fn not_reloaded(rules: &Rules, decision: &Decision, seen: Seen, before: Finding) -> Finding {
     let should = match &decision.line {
         Some(line) => format!("{line} should decide: {}", raw(rules, line)),
@@ -204,16 +221,26 @@ fn not_reloaded(rules: &Rules, decision: &Decision, seen: Seen, before: Finding)
 }
 
 /// No line matches, by the server's word and by the file: what would have to be different?
-fn no_entry(rules: &Rules, connection: &Connection, decision: &Decision, before: Finding) -> Finding {
+fn no_entry(
+    rules: &Rules,
+    connection: &Connection,
+    decision: &Decision,
+    declined: bool,
+    before: Finding,
+) -> Finding {
     let admits = |other: &Connection| {
         let other = decide(&rules.file, other, &rules.world);
         other.certain && !other.verdict.refuses()
     };
     let encrypted = Connection { tls: true, ..connection.clone() };
+    let with_tls = decide(&rules.file, &encrypted, &rules.world);
     if admits(&encrypted) {
-        let line = decide(&rules.file, &encrypted, &rules.world).line;
+        let line = with_tls.line;
         let line = line
             .map_or_else(String::new, |line| format!("{line} would match with TLS: {}", raw(rules, &line)));
+        if declined {
+            return before.and(line).and("the client asked for TLS, and the server has none");
+        }
         let mut finding =
             Finding::proven(Step::AuthRequest, Cause::HbaRequiresTls, line).variant("client_never_asks");
         finding.evidence.extend(before.evidence);
@@ -225,7 +252,7 @@ fn no_entry(rules: &Rules, connection: &Connection, decision: &Decision, before:
     finding.alternatives.clear();
     finding.ask.clear();
     if finding.variant.is_none() {
-        finding.variant = nearest(decision);
+        finding.variant = nearest(rules, connection, &[decision, &with_tls]);
     }
     let nearest = decision.passed_over.iter().take(MOST_LINES);
     nearest.fold(finding, |finding, (line, because)| finding.and(format!("{line} does not match: {because}")))
@@ -234,8 +261,8 @@ fn no_entry(rules: &Rules, connection: &Connection, decision: &Decision, before:
 /// Lines that a report explains; a longer file is explained by `pgwhy hba`.
 const MOST_LINES: usize = 5;
 
-/// What the last obstacle was on the line that came closest.
-fn nearest(decision: &Decision) -> Option<&'static str> {
+/// What the last obstacle was on the line that came closest: one that names the user, if there is one.
+fn nearest(rules: &Rules, connection: &Connection, decisions: &[&Decision]) -> Option<&'static str> {
     let rank = |because: &Because| match because {
         // PostgreSQL looks at address, database and user in this order (check_hba).
         Because::User(..) => Some((4, "user")),
@@ -245,7 +272,15 @@ fn nearest(decision: &Decision) -> Option<&'static str> {
         Because::Family(..) => Some((1, "address_family")),
         _ => None,
     };
-    decision.passed_over.iter().filter_map(|(_, because)| rank(because)).max().map(|(_, variant)| variant)
+    let names_user = |line: &RuleRef| {
+        let rule = rules.file.rule(line);
+        rule.is_some_and(|rule| rule.users.iter().any(|user| user.token.text == connection.user))
+    };
+    let passed_over = || decisions.iter().flat_map(|decision| &decision.passed_over);
+    let best =
+        passed_over().filter(|(line, _)| names_user(line)).filter_map(|(_, because)| rank(because)).max();
+    let best = best.or_else(|| passed_over().filter_map(|(_, because)| rank(because)).max());
+    best.map(|(_, variant)| variant)
 }
 
 /// The server sees our address; the line that the client's own would meet may be another.

@@ -1,0 +1,253 @@
+//! pg_hba.conf: a server whose file changes from row to row, and files that are not what it loaded.
+
+use super::case::{Case, case, play_all};
+use super::stage::conninfo;
+use crate::support::DEADLINE;
+use crate::support::keeper::Scratch;
+use crate::support::server::{Plan, Server, Version};
+
+/// Rows that the server meets with one pg_hba.conf loaded.
+pub struct Phase {
+    /// What the server has loaded, behind the line that lets the tests in.
+    loaded: &'static str,
+    /// The file that is given with `--hba`; `None` for the loaded one.
+    given: Option<&'static str>,
+    /// The given text is written over the server's own file and never reloaded.
+    in_place: bool,
+    /// `--admin` too.
+    admin: bool,
+    pub cases: Vec<Case>,
+}
+
+fn phase(loaded: &'static str, case: Case) -> Phase {
+    Phase { loaded, given: None, in_place: false, admin: false, cases: vec![case] }
+}
+
+fn edited(loaded: &'static str, given: &'static str, case: Case) -> Phase {
+    Phase { given: Some(given), ..phase(loaded, case) }
+}
+
+const SCRAM: &str = "host all all 127.0.0.1/32 scram-sha-256\n";
+const OTHER: &str = "host all other 127.0.0.1/32 scram-sha-256\n";
+const BARE: &str = "hba_no_entry likely";
+const REJECTED: &str = "password_rejected possible";
+
+pub fn phases() -> Vec<Phase> {
+    let app = |claim: &str, bare, wants| case(claim, "app", [], bare, wants);
+    vec![
+        phase(
+            "host all all 10.0.0.0/8 scram-sha-256\n",
+            app("no entry: another address", BARE, "hba_no_entry/address proven").says("10.0.0.0/8"),
+        ),
+        phase(
+            "host shop app 127.0.0.1/32 scram-sha-256\n",
+            app("no entry: another database", BARE, "hba_no_entry/database proven"),
+        ),
+        phase(OTHER, app("no entry: another user", BARE, "hba_no_entry/user proven")),
+        phase(
+            SCRAM,
+            app(
+                "no entry: replication",
+                "hba_no_entry/replication likely",
+                "hba_no_entry/replication proven",
+            )
+            .option("replication", "true"),
+        ),
+        phase(
+            SCRAM,
+            app("no entry: IPv6 and a line for IPv4", BARE, "hba_no_entry/address_family proven").v6(),
+        ),
+        phase(
+            "host all other 127.0.0.1/32 trust\nhost all app 10.0.0.0/8 scram-sha-256\n",
+            app("no entry: the user's own line has another address", BARE, "hba_no_entry/address proven"),
+        ),
+        phase(
+            "host all other 127.0.0.1/32 trust\nhost shop app 127.0.0.1/32 scram-sha-256\n",
+            app("no entry: the user's own line has another database", BARE, "hba_no_entry/database proven"),
+        ),
+        phase(
+            "host all other 127.0.0.1/32 trust\nhost all app ::1/128 scram-sha-256\n",
+            app("no entry: the user's own line is for IPv6", BARE, "hba_no_entry/address_family proven"),
+        ),
+        phase(
+            "hostssl all app 127.0.0.1/32 scram-sha-256\n",
+            app("a hostssl line wants TLS", BARE, "hba_requires_tls/client_never_asks proven")
+                .says("hostssl"),
+        ),
+        phase(
+            "hostssl all all 0.0.0.0/0 scram-sha-256\nhost all other 127.0.0.1/32 trust\n",
+            app("a hostssl line for all wants TLS", BARE, "hba_requires_tls/client_never_asks proven"),
+        ),
+        phase(
+            "hostssl all app 10.0.0.0/8 scram-sha-256\n",
+            app("a hostssl line for another address does not help", BARE, "hba_no_entry/address proven"),
+        ),
+        phase(
+            "hostssl all app 127.0.0.1/32 reject\n",
+            app("a hostssl line that rejects does not help", BARE, "hba_no_entry proven"),
+        ),
+        phase(
+            "host all app 127.0.0.1/32 reject\n",
+            app("a reject line is named", "hba_reject proven", "hba_reject proven")
+                .says("host all app 127.0.0.1/32 reject"),
+        ),
+        phase(
+            SCRAM,
+            app("the line that asked is named", REJECTED, REJECTED).says("127.0.0.1/32 scram-sha-256"),
+        ),
+        edited(
+            OTHER,
+            SCRAM,
+            app("no entry, and the file has one", BARE, "hba_not_reloaded/not_reloaded proven"),
+        ),
+        edited(
+            OTHER,
+            "host all all 127.0.0.1/32 scram-sha-256\nhost all all ::1/128 nonsense\n",
+            app("no entry, and the file has one and an error", BARE, "hba_not_reloaded/reload_failed proven"),
+        ),
+        edited(
+            SCRAM,
+            "host all all 127.0.0.1/32 trust\n",
+            app("SCRAM, and the file trusts", REJECTED, "hba_not_reloaded/not_reloaded proven"),
+        ),
+        edited(
+            SCRAM,
+            "host all all 127.0.0.1/32 password\nhost all\n",
+            app(
+                "SCRAM, and the file with an error asks for cleartext",
+                REJECTED,
+                "hba_not_reloaded/reload_failed proven",
+            ),
+        ),
+        edited(
+            SCRAM,
+            "host all app 127.0.0.1/32 reject\n",
+            app("SCRAM, and the file rejects", REJECTED, "hba_not_reloaded proven"),
+        ),
+        edited(
+            SCRAM,
+            "host all all 127.0.0.1/32 md5\n",
+            app("SCRAM, and the file says md5, which may be the same", REJECTED, REJECTED),
+        ),
+        edited(
+            "host all app 127.0.0.1/32 reject\n",
+            SCRAM,
+            app("reject, and the file has none", "hba_reject proven", "hba_not_reloaded proven"),
+        ),
+        edited(
+            "host all all 127.0.0.1/32 trust\n",
+            SCRAM,
+            app("trust, and the file asks for SCRAM", "ok -", "ok hba_not_reloaded"),
+        ),
+        phase("host all all 127.0.0.1/32 trust\n", app("trust, as the file says", "ok -", "ok -")),
+        edited(
+            SCRAM,
+            "host all all 127.0.0.1/32 scram-sha-256\nhost all all 10.0.0.0/8 trust\n",
+            app("an edit that decides the same is no cause", REJECTED, REJECTED),
+        ),
+        edited(
+            SCRAM,
+            "host all all db.invalid trust\nhost all all 127.0.0.1/32 scram-sha-256\n",
+            app("a file that needs the resolver proves nothing", REJECTED, "password_rejected unproven"),
+        ),
+        edited(
+            OTHER,
+            "host all +staff 127.0.0.1/32 scram-sha-256\n",
+            app("a file that needs a role's members proves nothing", BARE, "hba_no_entry unproven"),
+        ),
+        Phase {
+            in_place: true,
+            admin: true,
+            ..edited(
+                OTHER,
+                SCRAM,
+                app(
+                    "no entry, edited in place, with the administrator",
+                    BARE,
+                    "hba_not_reloaded/not_reloaded proven",
+                )
+                .says("was changed after"),
+            )
+        },
+        Phase {
+            in_place: true,
+            admin: true,
+            ..edited(
+                SCRAM,
+                "host all all 127.0.0.1/32 trust\nhost all x y z\n",
+                app(
+                    "SCRAM, edited in place with an error, with the administrator",
+                    REJECTED,
+                    "hba_not_reloaded/reload_failed proven",
+                ),
+            )
+        },
+        Phase {
+            admin: true,
+            ..phase(
+                SCRAM,
+                app("a wrong password by file and administrator", REJECTED, "password_mismatch proven"),
+            )
+        },
+        Phase {
+            admin: true,
+            ..phase(
+                "hostssl all app 127.0.0.1/32 scram-sha-256\n",
+                app("a hostssl line wants TLS, with the administrator", BARE, "hba_requires_tls proven"),
+            )
+        },
+    ]
+}
+
+pub fn run(version: Version) {
+    let sql = "CREATE ROLE app LOGIN PASSWORD 'r1ght-pass'; CREATE ROLE other LOGIN; CREATE DATABASE shop;";
+    let plan = Plan { tls: true, sql: sql.into(), ..Plan::default() };
+    let server = Server::start(version, &plan);
+    let own = server.data().join("pg_hba.conf");
+    let write = |text: &str| std::fs::write(&own, whole(text)).unwrap();
+    let scratch = Scratch::new();
+    let number = if version == Version::V15 { "15" } else { "18" };
+    let mut failed = Vec::new();
+    for (at, phase) in phases().into_iter().enumerate() {
+        write(phase.loaded);
+        reload(&server);
+        let given = whole(phase.given.unwrap_or(phase.loaded));
+        let mut file = scratch.write(&format!("hba{at}.conf"), &given);
+        if phase.in_place {
+            write(phase.given.unwrap());
+            // File times are compared by whole seconds.
+            let later = std::time::SystemTime::now() + std::time::Duration::from_secs(3);
+            std::fs::File::options().write(true).open(&own).unwrap().set_modified(later).unwrap();
+            file = own.clone();
+        }
+        let mut args: Vec<String> =
+            vec!["--hba".into(), file.display().to_string(), "--pg-version".into(), number.into()];
+        if phase.admin {
+            args.extend(["--admin".into(), conninfo(&server, "postgres")]);
+        }
+        let played = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            play_all(&format!("PostgreSQL {version:?}, rules"), phase.cases, |case| {
+                case.play(server.port, &args)
+            });
+        }));
+        if let Err(panic) = played {
+            failed.push(panic.downcast_ref::<String>().cloned().unwrap_or_default());
+        }
+    }
+    assert!(failed.is_empty(), "{} phases failed:\n{}", failed.len(), failed.join("\n"));
+}
+
+fn whole(text: &str) -> String {
+    format!("local all all trust\n{text}")
+}
+
+/// Has the server load its file, and waits until new connections follow it.
+fn reload(server: &Server) {
+    let before = server.sql("select pg_conf_load_time()");
+    server.sql("select pg_reload_conf()");
+    let until = std::time::Instant::now() + DEADLINE;
+    while server.sql("select pg_conf_load_time()") == before {
+        assert!(std::time::Instant::now() < until, "the server does not reload");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
