@@ -14,4 +14,5 @@ pub mod net;
 pub mod password;
 pub mod report;
 pub mod secret;
+pub mod serverlog;
 pub mod wire;

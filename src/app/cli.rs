@@ -83,6 +83,30 @@ pub struct ProxyArgs {
     #[arg(long, value_name = "FILE")]
     pub password_file: Option<PathBuf>,
 
+    /// pg_hba.conf of the server: which line should decide, and whether the server follows the file
+    #[arg(long, value_name = "FILE")]
+    pub hba: Option<PathBuf>,
+
+    /// PostgreSQL major version that --hba is read for
+    #[arg(long, value_name = "N", default_value_t = 18, value_parser = clap::value_parser!(u32).range(12..=18))]
+    pub pg_version: u32,
+
+    /// A connection of an administrator, asked only when a login fails: roles, limits, settings
+    #[arg(long, value_name = "CONNINFO")]
+    pub admin: Option<String>,
+
+    /// The server's log (stderr, csvlog or jsonlog): a file, a directory or a pattern
+    #[arg(long, value_name = "PATH")]
+    pub server_log: Option<PathBuf>,
+
+    /// The server's log_line_prefix, where it can't be guessed
+    #[arg(long, value_name = "PREFIX")]
+    pub log_line_prefix: Option<String>,
+
+    /// Output of pg_controldata: tells made-up salts from real ones
+    #[arg(long, value_name = "FILE")]
+    pub control_data: Option<PathBuf>,
+
     /// How to report [default: human on a terminal, json otherwise]
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub format: Option<Format>,

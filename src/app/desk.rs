@@ -4,6 +4,7 @@
 //! belong together, and writes. When standard output stalls, the desk waits and the queue fills; then
 //! attempts are dropped and counted. A login never waits for any of it.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -12,19 +13,19 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
-use subtle::ConstantTimeEq as _;
-
 use crate::diagnose::context::{Context, Dial, DialFault, Expectation, Limit, Opaque};
 use crate::diagnose::story::{Earlier, MOMENTS, Profile};
 use crate::diagnose::{Cause, Diagnosis, Outcome, diagnose};
 use crate::handshake::driver::recognise;
-use crate::handshake::record::ServerFinalSeen;
 use crate::handshake::{Record, Side, Step};
-use crate::net::{Attempt, DialAttempt, DialError, Ending, Sink};
-use crate::password::{Budget, Exchange, Expected, Judgement, judge, saslprep, scram};
+use crate::net::{Attempt, DialAttempt, DialError, Ending, PeerAddr, Sink};
+use crate::password::Expected;
 use crate::report::{Report, Way};
+use crate::secret::Secret;
 
+use super::judging::{KeyCache, exchange, judgement};
 use super::output::Dress;
+use super::sources::{Gathered, Sources};
 
 /// Attempts that may wait; each holds a record of a few kilobytes.
 const QUEUE: usize = 4_096;
@@ -81,6 +82,8 @@ pub(super) struct Setting {
     pub(super) expected: Option<Expected>,
     /// The server's host name.
     pub(super) host: Option<String>,
+    /// What else may be asked about a login that failed.
+    pub(super) sources: Sources,
     /// How to report.
     pub(super) dress: Dress,
     /// Is told after each report that was written.
@@ -97,13 +100,14 @@ pub(super) struct Desk {
 
 impl Desk {
     /// Starts the thread.
-    pub(super) fn open(setting: Setting) -> io::Result<(Self, Inbox)> {
+    pub(super) fn open(mut setting: Setting) -> io::Result<(Self, Inbox)> {
         let (sender, receiver) = sync_channel(QUEUE);
         let waiting = Arc::new(AtomicU64::new(0));
         let dropped = Arc::new(AtomicU64::new(0));
         let inbox = Inbox { sender: sender.clone(), waiting: waiting.clone(), dropped: dropped.clone() };
         let (still, keys) = (waiting.clone(), KeyCache::default());
-        let mut clerk = Clerk { setting, waiting, history: History::default(), keys };
+        let sources = RefCell::new(std::mem::take(&mut setting.sources));
+        let mut clerk = Clerk { setting, waiting, history: History::default(), keys, sources };
         let thread = std::thread::Builder::new().name("desk".into()).spawn(move || clerk.work(&receiver))?;
         Ok((Self { thread, sender, waiting: still, dropped }, inbox))
     }
@@ -133,6 +137,7 @@ struct Clerk {
     waiting: Arc<AtomicU64>,
     history: History,
     keys: KeyCache,
+    sources: RefCell<Sources>,
 }
 
 impl Clerk {
@@ -168,6 +173,40 @@ impl Clerk {
         }
     }
 
+    /// Diagnoses by the wire alone; a failure then with everything that was given beside it.
+    fn with_sources(
+        &self,
+        attempt: &Attempt,
+        base: &Context<'_>,
+        expected: Option<&Secret<String>>,
+        busy: bool,
+    ) -> Diagnosis {
+        let record = &attempt.record;
+        let first = diagnose(record, base);
+        let mut sources = self.sources.borrow_mut();
+        if matches!(first.outcome, Outcome::Probe | Outcome::Cancel | Outcome::Opaque) {
+            return first;
+        }
+        let mut gathered = match (&first.outcome, &first.finding) {
+            (Outcome::Failed, Some(finding)) => sources.gather(attempt, finding, busy),
+            _ => Gathered::default(),
+        };
+        let (rules, problem) = sources.rules();
+        gathered.unseen.extend(problem);
+        let role = gathered.admin.as_ref().and_then(|admin| admin.known_role());
+        let fits = role.zip(expected).and_then(|(role, password)| role.fits(password.expose()));
+        let context = Context {
+            log: gathered.log.as_ref(),
+            mock_salt: gathered.mock_salt,
+            admin: gathered.admin.as_deref(),
+            expected_fits_stored: fits,
+            rules,
+            unseen: &gathered.unseen,
+            ..base.clone()
+        };
+        diagnose(record, &context)
+    }
+
     fn report(&mut self, attempt: Attempt, busy: bool) -> Report {
         let record = &attempt.record;
         let id = format!("{:x}-{:x}", std::process::id(), attempt.id);
@@ -175,6 +214,7 @@ impl Clerk {
         let expectation = expectation(&self.setting, record);
         let for_this_user = expectation.is_some_and(|expectation| expectation.for_this_user);
         let expected = self.setting.expected.as_ref().filter(|_| for_this_user);
+        let expected_password = expected.map(|expected| expected.password.clone());
         let judgement = judgement(record, expected, busy);
         let our_address = attempt.our_outgoing.as_ref().map(ToString::to_string);
         let client_host = attempt.client.ip().map_or_else(|| "local".to_owned(), |ip| ip.to_string());
@@ -182,12 +222,13 @@ impl Clerk {
         let ended = attempt.accepted + attempt.elapsed;
         let earlier = self.history.earlier(&client_host, attempt.accepted, ended);
         let limit = limit(&attempt.ending);
-        let context = Context {
+        let server_signature_fits = expected.and_then(|expected| self.keys.signature_fits(record, expected));
+        let base = Context {
             dials: &dials,
             limit: limit.as_ref(),
             ssl_answered_by_us: attempt.ssl_answered_by_us,
             tls_refused_by_us: attempt.ending == Ending::TlsRefused,
-            server_signature_fits: expected.and_then(|expected| self.keys.signature_fits(record, expected)),
+            server_signature_fits,
             judgement: judgement.as_ref(),
             expected: expectation,
             now_unix: now
@@ -201,9 +242,14 @@ impl Clerk {
                 server_bytes: opaque.server_bytes,
                 closed: opaque.closed,
             }),
+            exchange: exchange(record),
+            our_ip: attempt.our_outgoing.as_ref().and_then(PeerAddr::ip),
+            client_ip: attempt.client.ip(),
+            server_is_local: matches!(attempt.server, Some(PeerAddr::Unix(_))),
             earlier: earlier.as_ref(),
+            ..Context::default()
         };
-        let diagnosis = diagnose(record, &context);
+        let diagnosis = self.with_sources(&attempt, &base, expected_password.as_ref(), busy);
         let way = way(&attempt, &dials);
         let profile = Profile::new(record, &client_host, way.address.as_deref());
         let mut report = Report::new(record, diagnosis, &way, attempt.ssl_answered_by_us);
@@ -222,91 +268,6 @@ fn expectation<'a>(setting: &'a Setting, record: &Record) -> Option<Expectation<
     let user = record.user().unwrap_or_default();
     let for_this_user = expected.user.as_deref().is_none_or(|owner| owner.as_bytes() == user);
     Some(Expectation { source: &expected.source, user: expected.user.as_deref(), for_this_user })
-}
-
-/// The keys that follow from the expected password, by salt and iterations: making them costs a
-/// millisecond, holding a login against them a few microseconds.
-#[derive(Default)]
-struct KeyCache {
-    made: VecDeque<Made>,
-}
-
-struct Made {
-    salt: Vec<u8>,
-    iterations: u32,
-    stored: scram::Key,
-    server: scram::Key,
-}
-
-/// Salts remembered: one a role.
-const SALTS: usize = 64;
-/// A server may name any count; beyond this the test is not worth its time on every login.
-const MOST_ITERATIONS: u32 = 100_000;
-
-impl KeyCache {
-    /// Whether the server's signature fits; `None` where the client's proof is not of this password.
-    fn signature_fits(&mut self, record: &Record, expected: &Expected) -> Option<bool> {
-        let seen = record.scram.as_ref()?;
-        let (first, challenge) = (seen.client_first.as_ref()?, seen.server_first.as_ref()?);
-        let last = seen.client_final.as_ref()?;
-        let Some(ServerFinalSeen::Signature(signature)) = &seen.server_final else { return None };
-        if challenge.iterations == 0 || challenge.iterations > MOST_ITERATIONS {
-            return None;
-        }
-        let keys = self.keys(expected, &challenge.salt, challenge.iterations)?;
-        let message = scram::auth_message(&first.bare, &challenge.text, &last.without_proof);
-        if !scram::client_proof_fits(&keys.stored, &message, last.proof.expose()) {
-            return None;
-        }
-        let right = scram::server_signature(&keys.server, &message);
-        Some(bool::from(right.expose().as_slice().ct_eq(signature.expose())))
-    }
-
-    fn keys(&mut self, expected: &Expected, salt: &[u8], iterations: u32) -> Option<&Made> {
-        let known = self.made.iter().position(|made| made.salt == salt && made.iterations == iterations);
-        if known.is_none() {
-            let password = expected.password.expose().as_bytes();
-            let prepared = saslprep::prepare(password);
-            let password = prepared.as_ref().map_or(password, |bytes| bytes.expose());
-            let salted = scram::salted_password(password, salt, iterations);
-            let stored = scram::stored_key(&scram::client_key(&salted));
-            let server = scram::server_key(&salted);
-            if self.made.len() == SALTS {
-                self.made.pop_front();
-            }
-            self.made.push_back(Made { salt: salt.to_vec(), iterations, stored, server });
-        }
-        self.made.get(known.unwrap_or(self.made.len() - 1))
-    }
-}
-
-/// Tests the client's answer, where it was refused.
-fn judgement(record: &Record, expected: Option<&Expected>, busy: bool) -> Option<Judgement> {
-    record.error.as_ref()?;
-    let user = record.user().unwrap_or_default();
-    let exchange = match record.step? {
-        Step::Password => Exchange::Cleartext { sent: record.cleartext.as_ref()?.expose() },
-        Step::Md5 => {
-            let md5 = record.md5.as_ref()?;
-            Exchange::Md5 { user, salt: md5.salt, response: md5.response.as_ref()?.expose() }
-        }
-        Step::ScramClientFinal => {
-            let scram = record.scram.as_ref()?;
-            let (first, challenge) = (scram.client_first.as_ref()?, scram.server_first.as_ref()?);
-            let last = scram.client_final.as_ref()?;
-            Exchange::Scram {
-                client_first_bare: &first.bare,
-                server_first: &challenge.text,
-                client_final_without_proof: &last.without_proof,
-                proof: last.proof.expose(),
-                salt: &challenge.salt,
-                iterations: challenge.iterations,
-            }
-        }
-        _ => return None,
-    };
-    let budget = if busy { Budget { max_hash_rounds: 2 * 4096 } } else { Budget::default() };
-    Some(judge(expected, user, &exchange, budget))
 }
 
 fn dial(attempt: &DialAttempt) -> Dial {

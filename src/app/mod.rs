@@ -8,13 +8,17 @@ use tracing_subscriber::EnvFilter;
 
 use crate::diagnose::Cause;
 
+pub mod admin;
 pub mod cli;
 pub mod config;
 mod demo;
 mod desk;
+pub mod follow;
 pub mod hba;
+mod judging;
 mod output;
 mod proxy;
+mod sources;
 
 use cli::{Cli, Command};
 

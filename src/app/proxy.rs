@@ -16,13 +16,21 @@ use super::cli::{ClientTls, ProxyArgs};
 use super::config::{listen, target};
 use super::desk::{Desk, Inbox, Setting};
 use super::output::Dress;
+use super::sources::Sources;
 
 /// Runs until it is told to stop.
 pub(super) fn run(args: &ProxyArgs) -> Result<(), Failure> {
     let target = target(args)?;
     let dress = Dress::new(args.format, args.show);
-    let setting =
-        Setting { expected: target.expected.clone(), host: target.host.clone(), dress, written: None };
+    let sources = Sources::open(args)?;
+    let admin = sources.admin.clone();
+    let setting = Setting {
+        expected: target.expected.clone(),
+        host: target.host.clone(),
+        dress,
+        sources,
+        written: None,
+    };
     let (desk, inbox) = Desk::open(setting)?;
     let inbox = Arc::new(inbox);
     let runtime = runtime()?;
@@ -32,6 +40,9 @@ pub(super) fn run(args: &ProxyArgs) -> Result<(), Failure> {
         let _inside = runtime.enter();
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
     };
+    if let Some(warning) = admin.and_then(|admin| admin.never_through(handle.addrs())) {
+        eprintln!("pgwhy: {warning}");
+    }
     for addr in handle.addrs() {
         inbox.line(dress.listening(&addr.to_string(), &target.shown(), target.through(addr).as_deref()));
     }

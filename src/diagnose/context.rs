@@ -1,10 +1,15 @@
 //! What is known around a record: how the server was reached, which password was expected, what the
 //! proxy itself did. All of it is data; nothing here asks a clock or a file.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::handshake::{Close, Side};
-use crate::password::Judgement;
+use crate::password::{Exchange, Judgement};
+
+use super::admin::AdminFacts;
+use super::proof::LogFacts;
+use super::rules::Rules;
 
 /// Everything around one record.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +38,26 @@ pub struct Context<'a> {
     pub client_is_remote: bool,
     /// What the outside of an encrypted connection showed.
     pub opaque: Option<Opaque>,
+    /// What the server's log says.
+    pub log: Option<&'a LogFacts>,
+    /// Whether the salt on the wire is the mock salt of the given control data.
+    pub mock_salt: Option<bool>,
+    /// What an administrator's connection saw.
+    pub admin: Option<&'a AdminFacts>,
+    /// What the client sent, to be held against the stored secret.
+    pub exchange: Option<Exchange<'a>>,
+    /// Whether the expected password fits the stored secret.
+    pub expected_fits_stored: Option<bool>,
+    /// pg_hba.conf.
+    pub rules: Option<&'a Rules>,
+    /// Our own IP address towards the server.
+    pub our_ip: Option<IpAddr>,
+    /// The client's IP address.
+    pub client_ip: Option<IpAddr>,
+    /// We reach the server through its Unix socket.
+    pub server_is_local: bool,
+    /// Context that was asked for and could not be had.
+    pub unseen: &'a [String],
     /// An earlier attempt of the same client, moments before.
     pub earlier: Option<&'a super::story::Earlier>,
 }

@@ -5,6 +5,7 @@
 //! wire, SQLSTATE and routine decide; the text of an error is used only where a product has no other
 //! mark, because servers speak many languages.
 
+pub mod admin;
 mod causes;
 pub mod context;
 mod departure;
@@ -16,7 +17,9 @@ mod opening;
 mod password;
 mod path;
 mod postgres;
+pub mod proof;
 mod refusal;
+pub mod rules;
 mod session;
 pub mod story;
 
@@ -41,7 +44,8 @@ pub fn diagnose(record: &Record, context: &Context<'_>) -> Diagnosis {
         return Diagnosis::failed(finding);
     }
     if record.session.ready.is_some() {
-        let warnings = session::warnings(record, context);
+        let mut warnings = session::warnings(record, context);
+        warnings.extend(rules::warning(record, context));
         return Diagnosis { warnings, ..Diagnosis::without_finding(Outcome::Ok) };
     }
     let finding = opening::broken_start(record, context)
@@ -51,13 +55,19 @@ pub fn diagnose(record: &Record, context: &Context<'_>) -> Diagnosis {
         .or_else(|| encryption::tls(record, context))
         .or_else(|| refused(record, context));
     match finding {
-        Some(finding) => Diagnosis::failed(finding),
+        Some(finding) => Diagnosis::failed(settled(record, context, finding)),
         None if encryption::is_opaque(record) => {
             let notes = encryption::outside(record, context);
             Diagnosis { notes, ..Diagnosis::without_finding(Outcome::Opaque) }
         }
-        None => Diagnosis::failed(departure::left(record)),
+        None => Diagnosis::failed(settled(record, context, departure::left(record))),
     }
+}
+
+/// Makes a finding as sure as the context allows.
+fn settled(record: &Record, context: &Context<'_>, finding: Finding) -> Finding {
+    let finding = rules::settle(record, context, finding);
+    proof::settle(record, context, finding)
 }
 
 /// The server said why it refused.

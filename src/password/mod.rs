@@ -6,6 +6,7 @@
 //! never a guessing run. Nothing here does I/O, and nothing that comes out holds the password.
 
 mod candidates;
+pub mod mock;
 mod mutate;
 mod probe;
 pub mod saslprep;

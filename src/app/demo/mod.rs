@@ -12,6 +12,7 @@ use super::cli::{ClientTls, DemoArgs, Format, Show};
 use super::desk::Setting;
 use super::output::Dress;
 use super::proxy::{Running, start};
+use super::sources::Sources;
 
 mod client;
 mod postgres;
@@ -74,7 +75,8 @@ fn proxy(socket: &Path) -> Result<Running, Failure> {
         ..Expected::default()
     };
     let dress = Dress::new(Some(Format::Human), Show::All);
-    let setting = Setting { expected: Some(expected), host: None, dress, written: None };
+    let setting =
+        Setting { expected: Some(expected), host: None, dress, sources: Sources::default(), written: None };
     let upstream = Upstream { hosts: vec![host], connect_timeout: None };
     start(setting, upstream, &["127.0.0.1:0".to_owned()], ClientTls::Passthrough)
 }

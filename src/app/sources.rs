@@ -1,0 +1,219 @@
+//! The contexts that were given beside the wire: server log, control data, administrator's connection,
+//! pg_hba.conf. Asked only when a login failed, by the desk, never on a login's path.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::diagnose::admin::AdminFacts;
+use crate::diagnose::proof::LogFacts;
+use crate::diagnose::rules::Rules;
+use crate::diagnose::{Cause, Finding};
+use crate::handshake::Step;
+use crate::handshake::ladder::text;
+use crate::hba::{self, FileError, Files, Server, World};
+use crate::net::{Attempt, PeerAddr};
+use crate::password::mock::is_mock_salt;
+use crate::serverlog::{self, Certainty, Join, Question, control_data, facts};
+
+use super::Failure;
+use super::admin::{Admin, DEADLINE};
+use super::cli::ProxyArgs;
+use super::follow::{Follower, Source};
+
+/// How long the log may take to show a failure; it is written before the client hears of it, but a
+/// follower has to notice.
+const LOG_DEADLINE: Duration = Duration::from_millis(600);
+
+/// What was given.
+#[derive(Default)]
+pub(super) struct Sources {
+    log: Option<Follower>,
+    nonce: Option<[u8; 32]>,
+    pub(super) admin: Option<Arc<Admin>>,
+    hba: Option<HbaSource>,
+}
+
+/// pg_hba.conf, read again when it changes.
+struct HbaSource {
+    path: PathBuf,
+    server: Server,
+    stamp: Option<(SystemTime, u64)>,
+    rules: Option<Rules>,
+    problem: Option<String>,
+}
+
+/// What the sources say about one login.
+#[derive(Default)]
+pub(super) struct Gathered {
+    pub(super) log: Option<LogFacts>,
+    pub(super) mock_salt: Option<bool>,
+    pub(super) admin: Option<Arc<AdminFacts>>,
+    /// What could not be had, in words.
+    pub(super) unseen: Vec<String>,
+}
+
+impl Sources {
+    /// Opens what the options name.
+    pub(super) fn open(args: &ProxyArgs) -> Result<Self, Failure> {
+        let mut sources = Self::default();
+        if let Some(path) = &args.server_log {
+            let source = Source { path: path.clone(), prefix: args.log_line_prefix.clone() };
+            sources.log = Some(Follower::start(source)?);
+        }
+        if let Some(path) = &args.control_data {
+            sources.nonce = Some(nonce(path)?);
+        }
+        if let Some(text) = &args.admin {
+            let admin = Admin::new(text).map_err(|problem| Failure::usage(format!("--admin: {problem}")))?;
+            sources.admin = Some(Arc::new(admin));
+        }
+        if let Some(path) = &args.hba {
+            let mut source = HbaSource {
+                path: path.clone(),
+                server: Server::of_version(args.pg_version),
+                stamp: None,
+                rules: None,
+                problem: None,
+            };
+            source.refresh();
+            if let Some(problem) = &source.problem {
+                return Err(Failure::usage(format!("--hba {}: {problem}", path.display())));
+            }
+            sources.hba = Some(source);
+        }
+        Ok(sources)
+    }
+
+    /// The rules as they stand now, and what is wrong with reading them.
+    pub(super) fn rules(&mut self) -> (Option<&Rules>, Option<String>) {
+        let Some(source) = &mut self.hba else { return (None, None) };
+        source.refresh();
+        (source.rules.as_ref(), source.problem.as_ref().map(|problem| format!("--hba: {problem}")))
+    }
+
+    /// Asks whoever may know more about a login that failed.
+    pub(super) fn gather(&self, attempt: &Attempt, finding: &Finding, busy: bool) -> Gathered {
+        let record = &attempt.record;
+        let mut gathered = Gathered::default();
+        if attempt.server.is_none() || record.startup.is_none() {
+            return gathered;
+        }
+        if let (Some(nonce), Some(first)) =
+            (&self.nonce, record.scram.as_ref().and_then(|scram| scram.server_first.as_ref()))
+        {
+            gathered.mock_salt = Some(is_mock_salt(&first.salt, record.user().unwrap_or_default(), nonce));
+        }
+        if busy {
+            if self.log.is_some() || self.admin.is_some() {
+                gathered
+                    .unseen
+                    .push("too many failed logins at once: no further context was asked for".into());
+            }
+            return gathered;
+        }
+        if let Some(log) = &self.log {
+            read_log(log, attempt, &mut gathered);
+        }
+        if let Some(admin) = self.admin.as_ref().filter(|_| admin_may_know(finding)) {
+            let user = text(record.user().unwrap_or_default());
+            let database = text(record.database().unwrap_or_default());
+            match admin.ask(&user, &database, DEADLINE) {
+                Ok(facts) => gathered.admin = Some(facts),
+                Err(problem) => gathered.unseen.push(problem.to_string()),
+            }
+        }
+        gathered
+    }
+}
+
+/// The causes that the catalogs can settle.
+fn admin_may_know(finding: &Finding) -> bool {
+    matches!(finding.step, Step::Password | Step::Md5 | Step::ScramClientFinal | Step::SessionSetup)
+        || matches!(finding.cause, Cause::HbaNoEntry | Cause::HbaNotReloaded | Cause::TooManyConnections)
+}
+
+fn read_log(log: &Follower, attempt: &Attempt, gathered: &mut Gathered) {
+    let record = &attempt.record;
+    let ms = |time: SystemTime| {
+        time.duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    };
+    let (our_ip, our_port) = match &attempt.our_outgoing {
+        Some(PeerAddr::Tcp(addr)) => (Some(addr.ip().to_canonical()), Some(addr.port())),
+        _ => (None, None),
+    };
+    let question = Question {
+        our_ip,
+        our_port,
+        unix: matches!(attempt.server, Some(PeerAddr::Unix(_))),
+        pid: record.session.pid,
+        user: record.user().map(text),
+        database: record.database().map(text),
+        from_ms: ms(attempt.accepted),
+        to_ms: ms(attempt.accepted + attempt.elapsed),
+    };
+    let answers = log.wait_for(&question, Instant::now() + LOG_DEADLINE);
+    let Some(first) = answers.first() else {
+        let why = log.status().error.unwrap_or_else(|| "it has no line about this login".into());
+        gathered.unseen.push(format!("--server-log: {why}"));
+        return;
+    };
+    let joined_by = match first.join {
+        Join::Port => "our port",
+        Join::Pid => "the backend's process id",
+        Join::TimeAndNames => "time, user and database",
+    };
+    // All answers to one question are equally sure.
+    let certainty = if answers.iter().all(|answer| answer.certainty == Certainty::Strong) {
+        Certainty::Strong
+    } else {
+        Certainty::Weak
+    };
+    let facts: Vec<serverlog::Fact> = answers.iter().flat_map(|answer| facts(&answer.entry)).collect();
+    gathered.log = Some(LogFacts { facts, certainty, joined_by });
+}
+
+fn nonce(path: &Path) -> Result<[u8; 32], Failure> {
+    let bad = |why: String| Failure::usage(format!("--control-data {}: {why}", path.display()));
+    let length = fs::metadata(path).map_err(|error| bad(error.to_string()))?.len();
+    if length > control_data::MAX_CONTROL_DATA as u64 {
+        return Err(bad("it is too large to be the output of pg_controldata".into()));
+    }
+    let bytes = fs::read(path).map_err(|error| bad(error.to_string()))?;
+    let data = control_data::parse(&String::from_utf8_lossy(&bytes));
+    data.mock_nonce.ok_or_else(|| {
+        bad("it names no mock authentication nonce; write it with: pg_controldata DATA_DIRECTORY > FILE"
+            .into())
+    })
+}
+
+impl HbaSource {
+    fn refresh(&mut self) {
+        let stamp = fs::metadata(&self.path).and_then(|meta| Ok((meta.modified()?, meta.len())));
+        let stamp = match stamp {
+            Ok(stamp) => stamp,
+            Err(error) => {
+                self.problem = Some(error.to_string());
+                return;
+            }
+        };
+        if self.stamp == Some(stamp) {
+            return;
+        }
+        let fault = |error: std::io::Error| match error.kind() {
+            std::io::ErrorKind::NotFound => FileError::missing(),
+            _ => FileError::new(error.to_string()),
+        };
+        let read = |path: &Path| fs::read(path).map_err(fault);
+        let list = |path: &Path| {
+            let entries = fs::read_dir(path).map_err(fault)?;
+            Ok(entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect())
+        };
+        let file = hba::parse(&self.path, &Files { read: &read, list: &list }, &self.server);
+        self.rules = Some(Rules { file, world: World::default() });
+        self.stamp = Some(stamp);
+        self.problem = None;
+    }
+}

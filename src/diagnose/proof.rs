@@ -1,0 +1,325 @@
+//! What the context proves: the server's log, its control data and an administrator's view tell apart
+//! what gives the same bytes on the wire.
+//!
+//! A finding goes in, a surer one comes out. Context that contradicts the wire is said, not believed.
+
+use crate::handshake::ladder::text;
+use crate::handshake::{Record, Step};
+use crate::password::Fit;
+use crate::serverlog::{Certainty, Fact};
+
+use super::admin::{AdminFacts, RoleFacts, Salt, SecretKind};
+use super::context::Context;
+use super::finding::Confidence;
+use super::{Cause, Finding};
+
+/// What the server's log says about one login.
+#[derive(Clone, Debug)]
+pub struct LogFacts {
+    /// What its entries say, in their order.
+    pub facts: Vec<Fact>,
+    /// How sure it is that they are about this login.
+    pub certainty: Certainty,
+    /// How they were joined to it, in words.
+    pub joined_by: &'static str,
+}
+
+/// Makes a finding as sure as the context allows.
+pub(super) fn settle(record: &Record, context: &Context<'_>, finding: Finding) -> Finding {
+    let finding = mock_salt(context, finding);
+    let finding = match context.log {
+        Some(log) => logged(record, log, finding),
+        None => finding,
+    };
+    let finding = match context.admin {
+        Some(admin) => administered(record, context, admin, finding),
+        None => finding,
+    };
+    context.unseen.iter().fold(finding, |finding, text| finding.and(text.clone()))
+}
+
+/// Whether the finding is that a password was refused, for whatever reason.
+fn is_refused_password(finding: &Finding) -> bool {
+    matches!(finding.step, Step::Password | Step::Md5 | Step::ScramClientFinal)
+        && matches!(
+            finding.cause,
+            Cause::PasswordRejected
+                | Cause::PasswordMismatch
+                | Cause::PasswordDiffersOnServer
+                | Cause::RoleMissing
+                | Cause::RoleWithoutPassword
+                | Cause::PasswordExpired
+                | Cause::VerifierMethodConflict
+        )
+}
+
+/// Another cause for the same refusal; what was known before stays as evidence.
+fn replaced(before: Finding, cause: Cause, confidence: Confidence, evidence: String) -> Finding {
+    let mut after = Finding::new(before.step, cause, confidence, evidence);
+    after.evidence.extend(before.evidence);
+    after
+}
+
+/// The salt of a role without a usable secret is made from its name and a secret of the data directory
+/// (`scram_mock_salt`, auth-scram.c).
+fn mock_salt(context: &Context<'_>, finding: Finding) -> Finding {
+    let Some(is_mock) = context.mock_salt.filter(|_| is_refused_password(&finding)) else { return finding };
+    if !is_mock {
+        let evidence = "the salt is not the mock salt of this data directory: the role has a SCRAM secret";
+        let mut finding = finding.and(evidence);
+        let no_secret = [
+            Cause::RoleMissing,
+            Cause::RoleWithoutPassword,
+            Cause::PasswordExpired,
+            Cause::VerifierMethodConflict,
+        ];
+        finding.alternatives.retain(|(cause, _)| !no_secret.contains(cause));
+        return finding;
+    }
+    let evidence =
+        "the salt is the mock salt of this data directory: the role has no SCRAM secret that can be used";
+    replaced(finding, Cause::RoleMissing, Confidence::Likely, evidence.into())
+        .or(&[Cause::RoleWithoutPassword, Cause::PasswordExpired, Cause::VerifierMethodConflict])
+        .summary("there is no such role, or it has no password that SCRAM can use")
+        .ask(&["--admin", "--server-log"])
+}
+
+/// A role's name as the server keeps it.
+fn role_name(record: &Record) -> String {
+    let name = record.user().unwrap_or_default();
+    text(name.get(..63.min(name.len())).unwrap_or_default())
+}
+
+/// The variant of a missing role that its name alone shows.
+fn missing_variant(record: &Record) -> &'static str {
+    let name = record.user().unwrap_or_default();
+    match () {
+        () if name.len() > 63 => "name_truncated",
+        () if name.trim_ascii() != name => "blank_in_name",
+        () => "absent",
+    }
+}
+
+fn logged(record: &Record, log: &LogFacts, mut finding: Finding) -> Finding {
+    let confidence = match log.certainty {
+        Certainty::Strong => Confidence::Proven,
+        Certainty::Weak => Confidence::Likely,
+    };
+    let name = role_name(record);
+    let mut told = false;
+    for fact in &log.facts {
+        // A name in a log line may be forged by a user name with a line end in it: it must be ours.
+        if let Some((user, cause, variant, words)) = refusal_of(fact)
+            && is_refused_password(&finding)
+            && *user == name
+        {
+            let evidence = format!(
+                "the server's log, joined by {}, says that the role \"{name}\" {words}",
+                log.joined_by
+            );
+            // The fact is about the role at this moment, whichever connection made the server say it.
+            finding = replaced(finding, cause, Confidence::Proven, evidence);
+            finding = match cause {
+                Cause::RoleMissing => finding.variant(missing_variant(record)),
+                _ => finding,
+            };
+            finding = variant.into_iter().fold(finding, Finding::variant);
+            told = true;
+        }
+        finding = detail(record, fact, confidence, finding);
+    }
+    let matched =
+        log.facts.iter().any(|fact| matches!(fact, Fact::Matched { .. } | Fact::PasswordMismatch { .. }));
+    if matched && !told && confidence == Confidence::Proven && finding.cause == Cause::PasswordRejected {
+        // The server names every other reason in the same line (auth_failed, crypt.c).
+        finding.confidence = Confidence::Likely;
+        finding
+            .alternatives
+            .retain(|(cause, _)| matches!(cause, Cause::PasswordMismatch | Cause::PasswordDiffersOnServer));
+        finding.ask.retain(|context| !context.starts_with("--"));
+        finding = finding
+            .and("the server's log names no other reason: the role exists, and what was sent is not its password")
+            .summary("the role exists and its password is in force; what the client sent is another one");
+    }
+    finding
+}
+
+type Refusal<'a> = (&'a String, Cause, Option<&'static str>, &'static str);
+
+/// Facts that explain a refused password.
+fn refusal_of(fact: &Fact) -> Option<Refusal<'_>> {
+    Some(match fact {
+        Fact::RoleMissing { user } => (user, Cause::RoleMissing, None, "does not exist"),
+        Fact::NoPassword { user } => (user, Cause::RoleWithoutPassword, None, "has no password"),
+        Fact::Expired { user } => (user, Cause::PasswordExpired, None, "has an expired password"),
+        Fact::NotScram { user } => (
+            user,
+            Cause::VerifierMethodConflict,
+            Some("md5_secret_under_scram"),
+            "has no SCRAM secret: its password is stored as an MD5 hash",
+        ),
+        Fact::NotMd5 { user } => (
+            user,
+            Cause::VerifierMethodConflict,
+            Some("scram_secret_under_md5"),
+            "has a password that can't be used with MD5",
+        ),
+        _ => return None,
+    })
+}
+
+/// Facts that add to a finding.
+fn detail(record: &Record, fact: &Fact, confidence: Confidence, finding: Finding) -> Finding {
+    match fact {
+        Fact::Matched { file, line, text } => {
+            let file = file.as_deref().unwrap_or("pg_hba.conf");
+            finding.and(format!("{file} line {line} decided: {text}"))
+        }
+        Fact::Timeout
+            if matches!(
+                finding.cause,
+                Cause::ServerLeft | Cause::AuthTimeout | Cause::ClosedWithoutAnswer
+            ) =>
+        {
+            let evidence = "the server's log says that it ended the login at authentication_timeout";
+            replaced(finding, Cause::AuthTimeout, confidence, evidence.into())
+        }
+        Fact::NamesDiffer { role, authenticated, .. } if *role == role_name(record) => {
+            let evidence = format!(
+                "the server's log says that {authenticated} was proved, and \"{role}\" was asked for"
+            );
+            match finding.cause {
+                Cause::GssFailed => {
+                    replaced(finding, Cause::GssFailed, confidence, evidence).variant("principal_mismatch")
+                }
+                _ => finding.and(evidence),
+            }
+        }
+        Fact::Service { text, .. } => finding.and(format!("the server's log: {text}")),
+        Fact::HostName { name: Some(name), .. } => {
+            finding.and(format!("the server resolves the client's address to {name}"))
+        }
+        Fact::NotReloaded { file } => {
+            finding.and(format!("the server's log says that {file} was not reloaded"))
+        }
+        _ => finding,
+    }
+}
+
+/// What the catalogs say.
+fn administered(record: &Record, context: &Context<'_>, admin: &AdminFacts, finding: Finding) -> Finding {
+    let finding = admin.unseen.iter().fold(finding, |finding, text| finding.and(format!("--admin: {text}")));
+    match finding.cause {
+        _ if is_refused_password(&finding) => refused_password(record, context, admin, finding),
+        Cause::RoleMissing if finding.step == Step::SessionSetup => missing_role(record, admin, finding),
+        Cause::DatabaseMissing => match admin.similar_databases.first() {
+            Some(similar) if admin.known_database().is_none() => {
+                let evidence = format!("--admin: there is a database \"{similar}\"");
+                finding.variant("case_differs").and(evidence)
+            }
+            _ => finding,
+        },
+        Cause::TooManyConnections => match admin.backends.known() {
+            Some(backends) => finding.and(format!(
+                "--admin: {} client connections now, {} of the role, {} of the database",
+                backends.total, backends.by_role, backends.by_database
+            )),
+            None => finding,
+        },
+        Cause::HbaNoEntry if admin.settings.ssl == Some(false) => {
+            let mut finding = finding.and("--admin: ssl is off, so no hostssl line could match either");
+            finding.alternatives.retain(|(cause, _)| *cause != Cause::HbaRequiresTls);
+            finding.confidence = Confidence::Proven;
+            finding
+        }
+        Cause::HbaNotReloaded => match admin.settings.hba_changed_after_load() {
+            Some(true) => finding.and("--admin: pg_hba.conf was changed after the server last loaded it"),
+            _ => finding,
+        },
+        _ => finding,
+    }
+}
+
+fn missing_role(record: &Record, admin: &AdminFacts, finding: Finding) -> Finding {
+    let Some(similar) = admin.similar_roles.first() else { return finding };
+    let name = role_name(record);
+    let variant = match () {
+        () if similar.eq_ignore_ascii_case(&name) => "case_differs",
+        () if similar.trim() == name.trim() => "blank_in_name",
+        () => missing_variant(record),
+    };
+    finding.variant(variant).and(format!("--admin: there is a role \"{similar}\""))
+}
+
+fn refused_password(record: &Record, context: &Context<'_>, admin: &AdminFacts, finding: Finding) -> Finding {
+    let Some(role) = admin.role.known() else {
+        return finding.and("--admin could not see the role");
+    };
+    let Some(role) = role else {
+        let evidence = format!("--admin: there is no role \"{}\"", role_name(record));
+        let finding = replaced(finding, Cause::RoleMissing, Confidence::Proven, evidence);
+        return missing_role(record, admin, finding.variant(missing_variant(record)));
+    };
+    if role.has_no_password() {
+        let evidence = format!("--admin: the role \"{}\" has no password", role.name);
+        return replaced(finding, Cause::RoleWithoutPassword, Confidence::Proven, evidence);
+    }
+    if role.expired {
+        let evidence =
+            format!("--admin: the password of \"{}\" has expired by the server's clock", role.name);
+        return replaced(finding, Cause::PasswordExpired, Confidence::Proven, evidence);
+    }
+    if finding.step == Step::ScramClientFinal && matches!(role.secret_kind(), Some(SecretKind::Md5)) {
+        let evidence = format!(
+            "--admin: the password of \"{}\" is stored as an MD5 hash, and SCRAM was asked for",
+            role.name
+        );
+        let finding = replaced(finding, Cause::VerifierMethodConflict, Confidence::Proven, evidence);
+        return finding.variant("md5_secret_under_scram");
+    }
+    stored_secret(record, context, role, finding)
+}
+
+/// The role has a password in force: what was sent is held against what is stored.
+fn stored_secret(record: &Record, context: &Context<'_>, role: &RoleFacts, finding: Finding) -> Finding {
+    let salt = record.scram.as_ref().and_then(|scram| scram.server_first.as_ref());
+    if let Some(Salt::Other) = salt.and_then(|first| role.salt_on_wire(&first.salt)) {
+        let evidence = "--admin: the salt on the wire is not that of the stored secret: the login met another server, or the password was changed in between";
+        return replaced(finding, Cause::WrongServer, Confidence::Likely, evidence.into());
+    }
+    let fits = context.exchange.as_ref().and_then(|exchange| role.explains(exchange));
+    match (fits, finding.cause) {
+        (Some(true), _) => finding.and(
+            "--admin: what the client sent fits the stored password, and the server refused it all the same",
+        ),
+        (Some(false), Cause::PasswordRejected) => {
+            let evidence = format!(
+                "--admin: the role \"{}\" exists and its password is in force; what the client sent does not fit it",
+                role.name
+            );
+            replaced(finding, Cause::PasswordMismatch, Confidence::Proven, evidence)
+                .summary("the client sent another password than the one stored for the role")
+        }
+        (Some(false), Cause::PasswordDiffersOnServer) => {
+            finding.and("--admin: the role exists, its password is in force, and it is not the expected one")
+        }
+        (Some(false), Cause::PasswordMismatch) => {
+            let expected = context.expected_fits_stored;
+            match expected {
+                Some(true) => finding.and("--admin: the expected password fits what is stored"),
+                Some(false) => {
+                    finding.and("--admin: the expected password does not fit what is stored either")
+                }
+                None => finding,
+            }
+        }
+        (None, Cause::PasswordRejected)
+            if context.judgement.is_none_or(|judged| judged.fit != Fit::Expected) =>
+        {
+            let mut finding = finding.and(format!("--admin: the role \"{}\" exists", role.name));
+            finding.alternatives.retain(|(cause, _)| *cause != Cause::RoleMissing);
+            finding
+        }
+        _ => finding,
+    }
+}

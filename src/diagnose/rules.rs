@@ -1,0 +1,262 @@
+//! A login held against pg_hba.conf: the line that should have decided, and whether the server follows
+//! the file.
+
+use std::net::IpAddr;
+
+use crate::handshake::ladder::text;
+use crate::handshake::{Record, Step};
+use crate::hba::{
+    Because, Connection, Decision, HbaFile, Kind, Method, Replication, RuleRef, Verdict, World, decide,
+};
+
+use super::context::Context;
+use super::finding::{Confidence, Warning};
+use super::{Cause, Finding};
+
+/// pg_hba.conf and what is known beside it.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// The file, parsed.
+    pub file: HbaFile,
+    /// Facts that lines may depend on.
+    pub world: World,
+}
+
+/// What the server did, as far as pg_hba.conf decides it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seen {
+    NoEntry,
+    Reject,
+    /// Let in, or refused, without being asked for anything.
+    Unasked,
+    /// `R3`
+    Cleartext,
+    /// `R5`
+    Md5,
+    /// `R7` or `R9`
+    Gss,
+    /// `R10` with SCRAM
+    Scram,
+    /// `R10` with OAUTHBEARER
+    Oauth,
+}
+
+/// Holds a finding against the file.
+pub(super) fn settle(record: &Record, context: &Context<'_>, finding: Finding) -> Finding {
+    let (Some(rules), Some(seen)) = (context.rules, seen(record, &finding)) else { return finding };
+    let Some(connection) = connection(record, context.our_ip, context.server_is_local) else {
+        return finding;
+    };
+    let decision = decide(&rules.file, &connection, &rules.world);
+    let finding = hidden_address(rules, record, context, &decision, finding);
+    if !decision.certain {
+        let missing: Vec<String> = decision.missing.iter().map(ToString::to_string).collect();
+        return finding
+            .and(format!("pg_hba.conf can't be decided for this login without {}", missing.join(", ")));
+    }
+    if !follows(decision.verdict, seen) {
+        // What fails behind the authentication fails under any rule, but for a role that a wrong
+        // `trust` let through.
+        if finding.step == Step::SessionSetup && finding.cause != Cause::RoleMissing {
+            return finding.and("the server does not follow the given pg_hba.conf: not reloaded, or another file");
+        }
+        return not_reloaded(rules, &decision, seen, finding);
+    }
+    let finding = match &decision.line {
+        Some(line) => finding.and(format!("{line} decides: {}", raw(rules, line))),
+        None => finding,
+    };
+    match (seen, finding.cause) {
+        (Seen::NoEntry, Cause::HbaNoEntry | Cause::HbaRequiresTls | Cause::HbaForbidsTls) => {
+            no_entry(rules, &connection, &decision, finding)
+        }
+        _ => finding,
+    }
+}
+
+/// A login that worked, but not by the rules of the file.
+pub(super) fn warning(record: &Record, context: &Context<'_>) -> Option<Warning> {
+    let rules = context.rules?;
+    let connection = connection(record, context.our_ip, context.server_is_local)?;
+    let decision = decide(&rules.file, &connection, &rules.world);
+    let seen = asked(record).or(record.session.authenticated.map(|_| Seen::Unasked))?;
+    let encrypted = record.tls.is_some() || record.gss_encrypted;
+    if encrypted || !decision.certain || follows(decision.verdict, seen) {
+        return None;
+    }
+    let should = match &decision.line {
+        Some(line) => format!("{line} should have decided: {}", raw(rules, line)),
+        None => "no line of the file matches it".into(),
+    };
+    let summary = format!(
+        "this login was not decided by the given pg_hba.conf ({should}): not reloaded, or another file"
+    );
+    Some(Warning { id: Cause::HbaNotReloaded.id(), summary })
+}
+
+/// What the server asked for.
+fn asked(record: &Record) -> Option<Seen> {
+    match record.requests.first()?.code {
+        3 => Some(Seen::Cleartext),
+        5 => Some(Seen::Md5),
+        7 | 9 => Some(Seen::Gss),
+        10 if record.offers(b"OAUTHBEARER") => Some(Seen::Oauth),
+        10 => Some(Seen::Scram),
+        _ => None,
+    }
+}
+
+fn seen(record: &Record, finding: &Finding) -> Option<Seen> {
+    let from_postgres = record.error.as_ref().is_none_or(|error| error.is_from_postgres());
+    if !from_postgres {
+        return None;
+    }
+    if !record.requests.is_empty() {
+        return asked(record);
+    }
+    Some(match finding.cause {
+        Cause::HbaNoEntry | Cause::HbaRequiresTls | Cause::HbaForbidsTls => Seen::NoEntry,
+        Cause::HbaReject => Seen::Reject,
+        Cause::IdentFailed => Seen::Unasked,
+        _ if record.session.authenticated.is_some() => Seen::Unasked,
+        _ => return None,
+    })
+}
+
+fn connection(record: &Record, our_ip: Option<IpAddr>, local: bool) -> Option<Connection> {
+    let startup = record.startup.as_ref()?;
+    let replication = match startup.get("replication") {
+        Some(b"database") => Replication::Database,
+        None | Some(b"false" | b"off" | b"no" | b"0") => Replication::None,
+        Some(_) => Replication::Physical,
+    };
+    Some(Connection {
+        kind: if local { Kind::Local } else { Kind::Tcp },
+        address: our_ip,
+        user: text(record.user()?),
+        database: text(record.database()?),
+        tls: false,
+        gss: false,
+        replication,
+    })
+}
+
+/// Whether what was seen is what a line with this verdict does.
+fn follows(verdict: Verdict, seen: Seen) -> bool {
+    match (verdict, seen) {
+        (Verdict::NoEntry, Seen::NoEntry) | (Verdict::Reject, Seen::Reject) => true,
+        (Verdict::Trust, Seen::Unasked) => true,
+        (Verdict::Asks(method), seen) => match method {
+            Method::Password | Method::Ldap | Method::Pam | Method::Radius | Method::Bsd => {
+                seen == Seen::Cleartext
+            }
+            // A role whose password is stored for SCRAM gets SCRAM under md5 too (CheckPWChallengeAuth).
+            Method::Md5 => matches!(seen, Seen::Md5 | Seen::Scram),
+            Method::ScramSha256 => seen == Seen::Scram,
+            Method::Gss | Method::Sspi => seen == Seen::Gss,
+            Method::Ident | Method::Peer | Method::Cert => seen == Seen::Unasked,
+            Method::Oauth => seen == Seen::Oauth,
+            Method::Trust | Method::Reject => false,
+        },
+        _ => false,
+    }
+}
+
+fn raw<'a>(rules: &'a Rules, line: &RuleRef) -> &'a str {
+    rules.file.rule(line).map_or("", |rule| rule.raw.trim())
+}
+
+fn not_reloaded(rules: &Rules, decision: &Decision, seen: Seen, before: Finding) -> Finding {
+    let should = match &decision.line {
+        Some(line) => format!("{line} should decide: {}", raw(rules, line)),
+        None => "no line of the file matches this login".into(),
+    };
+    let did = match seen {
+        Seen::NoEntry => "refused it for want of a line",
+        Seen::Reject => "refused it by a reject line",
+        Seen::Unasked => "asked for nothing",
+        Seen::Cleartext => "asked for the password in clear",
+        Seen::Md5 => "asked for an MD5 response",
+        Seen::Gss => "asked for GSSAPI or SSPI",
+        Seen::Scram => "asked for SCRAM",
+        Seen::Oauth => "asked for an OAuth token",
+    };
+    let variant = if rules.file.would_load { "not_reloaded" } else { "reload_failed" };
+    let mut finding = Finding::new(before.step, Cause::HbaNotReloaded, Confidence::Proven, should)
+        .and(format!("the server {did}: it does not follow this file"))
+        .variant(variant)
+        .ask(&["--admin"]);
+    if !rules.file.would_load {
+        finding = finding.and("the file has errors: a server that is told to reload it keeps the old rules");
+    }
+    finding.evidence.extend(before.evidence);
+    finding
+}
+
+/// No line matches, by the server's word and by the file: what would have to be different?
+fn no_entry(rules: &Rules, connection: &Connection, decision: &Decision, before: Finding) -> Finding {
+    let admits = |other: &Connection| {
+        let other = decide(&rules.file, other, &rules.world);
+        other.certain && !other.verdict.refuses()
+    };
+    let encrypted = Connection { tls: true, ..connection.clone() };
+    if admits(&encrypted) {
+        let line = decide(&rules.file, &encrypted, &rules.world).line;
+        let line = line
+            .map_or_else(String::new, |line| format!("{line} would match with TLS: {}", raw(rules, &line)));
+        let mut finding =
+            Finding::proven(Step::AuthRequest, Cause::HbaRequiresTls, line).variant("client_never_asks");
+        finding.evidence.extend(before.evidence);
+        return finding;
+    }
+    let mut finding = before.and("the file agrees: no line matches, with TLS or without");
+    finding.cause = Cause::HbaNoEntry;
+    finding.confidence = Confidence::Proven;
+    finding.alternatives.clear();
+    finding.ask.clear();
+    if finding.variant.is_none() {
+        finding.variant = nearest(decision);
+    }
+    let nearest = decision.passed_over.iter().take(MOST_LINES);
+    nearest.fold(finding, |finding, (line, because)| finding.and(format!("{line} does not match: {because}")))
+}
+
+/// Lines that a report explains; a longer file is explained by `pgwhy hba`.
+const MOST_LINES: usize = 5;
+
+/// What the last obstacle was on the line that came closest.
+fn nearest(decision: &Decision) -> Option<&'static str> {
+    let rank = |because: &Because| match because {
+        // PostgreSQL looks at address, database and user in this order (check_hba).
+        Because::User(..) => Some((4, "user")),
+        Because::Database(..) => Some((3, "database")),
+        Because::NotReplication(_) => Some((3, "replication")),
+        Because::Address(..) | Because::HostName(..) | Because::NotForward(_) => Some((2, "address")),
+        Because::Family(..) => Some((1, "address_family")),
+        _ => None,
+    };
+    decision.passed_over.iter().filter_map(|(_, because)| rank(because)).max().map(|(_, variant)| variant)
+}
+
+/// The server sees our address; the line that the client's own would meet may be another.
+fn hidden_address(
+    rules: &Rules,
+    record: &Record,
+    context: &Context<'_>,
+    decision: &Decision,
+    finding: Finding,
+) -> Finding {
+    let Some(theirs) = context.client_ip.filter(|theirs| Some(*theirs) != context.our_ip) else {
+        return finding;
+    };
+    let Some(connection) = connection(record, Some(theirs), false) else { return finding };
+    let direct = decide(&rules.file, &connection, &rules.world);
+    match &direct.line {
+        Some(line) if direct.certain && direct.line != decision.line => finding
+            .and(format!("without pgwhy in between ({theirs}) {line} would decide: {}", raw(rules, line))),
+        None if direct.certain && decision.line.is_some() => {
+            finding.and(format!("without pgwhy in between ({theirs}) no line would match"))
+        }
+        _ => finding,
+    }
+}

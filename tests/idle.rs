@@ -1,0 +1,105 @@
+//! Many idle sessions, and a server that dies: what the real binary keeps, and what it loses.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(unreachable_pub, reason = "a test has no public face")]
+
+mod support;
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+use support::peer::{Wire, message, startup};
+use support::proxy::Proxy;
+use support::server::{Plan, Server, Version};
+
+const SESSIONS: usize = 5_000;
+
+/// Resident memory of a process in bytes.
+fn resident(pid: u32) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a running process");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
+    line.split_whitespace().nth(1).and_then(|kb| kb.parse::<usize>().ok()).expect("a number") * 1024
+}
+
+/// A server that lets everybody in and then repeats what it hears: 5,000 backends of a real one would
+/// measure that one's memory.
+fn echo_server() -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let addr = listener.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        let mut sessions = Vec::new();
+        for stream in listener.incoming().take(SESSIONS) {
+            let mut stream = stream.expect("a connection");
+            let mut length = [0; 4];
+            stream.read_exact(&mut length).expect("a startup packet");
+            let mut rest = vec![0; u32::from_be_bytes(length) as usize - 4];
+            stream.read_exact(&mut rest).expect("a startup packet");
+            let answer = [message(b'R', &[0; 4]), message(b'Z', b"I")].concat();
+            stream.write_all(&answer).expect("a client");
+            sessions.push(stream);
+        }
+        // One round over all of them: each session says one byte and gets it back.
+        for stream in &mut sessions {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).expect("a byte");
+            stream.write_all(&byte).expect("a client");
+        }
+    });
+    addr
+}
+
+#[test]
+fn five_thousand_idle_sessions_cost_little_and_all_still_work() {
+    let files = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: files.maximum, maximum: files.maximum }).expect("allowed");
+    let server = echo_server();
+    let proxy = Proxy::start(&server.to_string(), &["--show".to_owned(), "failed".to_owned()]);
+    let log_in = || {
+        let mut stream = TcpStream::connect(proxy.addr).expect("pgwhy accepts");
+        stream.set_read_timeout(Some(support::DEADLINE)).expect("a socket");
+        stream.write_all(&startup(0x3_0000, &[("user", "app")])).expect("pgwhy reads");
+        let mut answer = [0; 15];
+        stream.read_exact(&mut answer).expect("a login");
+        stream
+    };
+    // The first hundred bring what does not grow: threads, buffers, the allocator's arenas.
+    let mut sessions: Vec<TcpStream> = (0..100).map(|_| log_in()).collect();
+    let before = resident(proxy.pid());
+    sessions.extend((sessions.len()..SESSIONS).map(|_| log_in()));
+    let each = resident(proxy.pid()).saturating_sub(before) / (SESSIONS - 100);
+    for (number, session) in sessions.iter_mut().enumerate() {
+        let byte = [number.to_le_bytes()[0]];
+        session.write_all(&byte).expect("a session that is open");
+        let mut back = [0];
+        session.read_exact(&mut back).expect("a session that is open");
+        assert_eq!(back, byte, "session {number}");
+    }
+    println!("{each} bytes for each of {SESSIONS} idle sessions");
+    assert!(each < 2_500, "{each} bytes for each idle session");
+    assert_eq!(proxy.handshakes().len(), 0, "nothing failed");
+}
+
+#[test]
+fn a_server_that_is_killed_takes_its_sessions_and_nothing_else() {
+    let hba = "host all app 127.0.0.1/32 trust\n".to_owned();
+    let plan = Plan { hba, sql: "CREATE ROLE app LOGIN;".into(), ..Plan::default() };
+    let server = Server::start(Version::V15, &plan);
+    let proxy = Proxy::start(&format!("127.0.0.1:{}", server.port), &[]);
+    let mut session = Wire::log_in_by_trust(proxy.addr, "app", "postgres").expect("a login");
+    // The postmaster is killed; its children notice and end by themselves.
+    server.signal(Signal::KILL);
+    // The session ends, in order or by a reset: what matters is that the read returns.
+    let _ = session.read_to_end();
+    let mut handshakes = Vec::new();
+    while handshakes.last().is_none_or(|last: &serde_json::Value| last["cause"] != "connection_refused") {
+        let before = proxy.handshakes().len();
+        let refused = Wire::log_in_by_trust(proxy.addr, "app", "postgres");
+        handshakes = proxy.wait_handshakes(before + 1, Duration::from_secs(20));
+        assert!(handshakes.len() > before, "every attempt is reported");
+        if refused.is_err() {
+            let last = handshakes.last().expect("a report");
+            assert_eq!(last["outcome"], "failed", "{last}");
+        }
+    }
+}
