@@ -58,7 +58,8 @@ pub(super) fn settle(record: &Record, context: &Context<'_>, finding: Finding) -
         // What fails behind the authentication fails under any rule, but for a role that a wrong
         // `trust` let through.
         if finding.step == Step::SessionSetup && finding.cause != Cause::RoleMissing {
-            return finding.and("the server does not follow the given pg_hba.conf: not reloaded, or another file");
+            return finding
+                .and("the server does not follow the given pg_hba.conf: not reloaded, or another file");
         }
         return not_reloaded(rules, &decision, seen, finding);
     }
