@@ -382,7 +382,10 @@ fn fits(verdict: Verdict, seen: &Seen) -> bool {
         Verdict::NoEntry => seen.asked.is_empty() && error("no pg_hba.conf entry"),
         Verdict::Reject => seen.asked.is_empty() && error("pg_hba.conf rejects"),
         Verdict::Trust => seen.asked.is_empty() && seen.let_in,
-        Verdict::Asks(Method::Password | Method::Ldap | Method::Pam) => seen.asked == [3],
+        Verdict::Asks(Method::Password | Method::Ldap | Method::Radius) => seen.asked == [3],
+        // The machine's PAM configuration may refuse before it asks for anything.
+        Verdict::Asks(Method::Pam) => seen.asked == [3] || error("PAM authentication failed"),
+        Verdict::Asks(Method::Gss) => seen.asked == [7],
         Verdict::Asks(Method::Md5) => matches!(seen.asked[..], [5] | [10, ..]),
         Verdict::Asks(Method::ScramSha256) => seen.asked.first() == Some(&10),
         Verdict::Asks(Method::Ident) => seen.asked.is_empty() && error("Ident authentication failed"),

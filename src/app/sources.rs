@@ -202,10 +202,7 @@ impl HbaSource {
         if self.stamp == Some(stamp) {
             return;
         }
-        let fault = |error: std::io::Error| match error.kind() {
-            std::io::ErrorKind::NotFound => FileError::missing(),
-            _ => FileError::new(error.to_string()),
-        };
+        let fault = |error: std::io::Error| FileError::from(&error);
         let read = |path: &Path| fs::read(path).map_err(fault);
         let list = |path: &Path| {
             let entries = fs::read_dir(path).map_err(fault)?;
