@@ -51,7 +51,11 @@ impl Logical {
     /// The place of all that is not blank on the first physical line.
     pub(super) fn whole(&self) -> Place {
         // A CR in front of the backslash may have taken the next line's beginning with it.
-        let ends = self.pieces.get(1).map_or(self.text.len(), |next| next.0.min(self.text.len()));
+        let mut ends = self.pieces.get(1).map_or(self.text.len(), |next| next.0.min(self.text.len()));
+        // It may also have moved the boundary into a character that is no UTF-8 in the file.
+        while !self.text.is_char_boundary(ends) {
+            ends -= 1;
+        }
         let first = &self.text[..ends];
         let start = first.len() - first.trim_start().len();
         let length = first.trim_end().len().saturating_sub(start).max(1);
@@ -77,7 +81,10 @@ impl Logical {
                 keep += 1;
             }
             let stars = |c: char| if c == '\\' { '\\' } else { '*' };
-            let keep = keep.min(line.len());
+            let mut keep = keep.min(line.len());
+            while !line.is_char_boundary(keep) {
+                keep -= 1;
+            }
             let hidden: String = line.get(keep..).unwrap_or_default().chars().map(stars).collect();
             line.truncate(keep);
             line.push_str(&hidden);
