@@ -155,9 +155,14 @@ def haproxy(folder, upstream, splice, started):
     return Proxy("haproxy-splice" if splice else "haproxy", port, [program("haproxy"), "-db", "-f", path], started)
 
 
+def command(binary):
+    """pgwhy itself wants its subcommand; an example of the repository is the relay alone."""
+    return [binary, "proxy", "--format", "json"] if os.path.basename(binary).startswith("pgwhy") else [binary]
+
+
 def ours(binary, args, upstream, started, name="pgwhy"):
     port = free_port()
-    return Proxy(name, port, [binary, "--listen", f"127.0.0.1:{port}", "--upstream", f"127.0.0.1:{upstream}", *args], started)
+    return Proxy(name, port, [*command(binary), "--listen", f"127.0.0.1:{port}", "--upstream", f"127.0.0.1:{upstream}", *args], started)
 
 
 def idle_share(seconds):

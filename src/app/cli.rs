@@ -135,7 +135,7 @@ pub struct ProxyArgs {
     #[arg(long, value_parser = positive, value_name = "N")]
     pub max_unfinished_per_address: Option<usize>,
 
-    /// Threads that carry established sessions [default: half the cores]
+    /// Threads that carry established sessions [default: one a core]
     #[arg(long, value_parser = positive, value_name = "N")]
     pub threads: Option<usize>,
 }

@@ -28,8 +28,8 @@ pub struct Config {
     pub client_tls: ClientTls,
     /// The limits.
     pub limits: Limits,
-    /// Threads of the relay engine; `None` takes half the cores, as the other half has the
-    /// database or the application to run, and fewer threads take more from each wake.
+    /// Threads of the relay engine; `None` takes one a core: with fewer the relay takes less CPU
+    /// for each message, and falls behind when many sessions are busy (benches/relay/README.md).
     pub relay_threads: Option<usize>,
 }
 
@@ -179,7 +179,7 @@ async fn keep_clock(shared: Arc<Shared>) {
 }
 
 fn default_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2))
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 /// Refused clients that may linger at a time: enough for a person to read the reason, too few to
