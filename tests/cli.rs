@@ -21,7 +21,7 @@ const PLANTED: &str = "Planted-5ecret";
 
 #[test]
 fn every_command_has_help_that_fits_a_terminal() {
-    for command in ["", "proxy", "explain", "demo", "completions", "man"] {
+    for command in ["", "proxy", "hba", "explain", "demo", "completions", "man"] {
         for flag in ["-h", "--help"] {
             let arguments: Vec<&str> = [command, flag].into_iter().filter(|word| !word.is_empty()).collect();
             let run = run(&arguments);
@@ -33,7 +33,7 @@ fn every_command_has_help_that_fits_a_terminal() {
         }
     }
     let help = run(&["proxy", "--help"]).out;
-    for said in ["DATABASE_URL", "127.0.0.1:7432", "60s", "1000", "200", "half the cores", "SIGTERM"] {
+    for said in ["DATABASE_URL", "127.0.0.1:7432", "60s", "1000", "200", "one a core", "SIGTERM"] {
         assert!(help.contains(said), "the help of proxy says {said}:\n{help}");
     }
 }
