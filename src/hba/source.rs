@@ -80,7 +80,8 @@ impl Logical {
             if line.as_bytes().get(keep) == Some(&b'=') {
                 keep += 1;
             }
-            let stars = |c: char| if c == '\\' { '\\' } else { '*' };
+            // A star for each byte, so that columns behind it stay where they are.
+            let stars = |c: char| if c == '\\' { "\\".to_owned() } else { "*".repeat(c.len_utf8()) };
             let mut keep = keep.min(line.len());
             while !line.is_char_boundary(keep) {
                 keep -= 1;
