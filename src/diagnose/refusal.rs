@@ -34,7 +34,6 @@ pub(super) fn before_request(record: &Record, error: &ErrorSeen, context: &Conte
         ("08P01", _) if record.startup.is_some() => {
             Finding::proven(Step::Startup, Cause::StartupMalformed, said(error))
         }
-        _ if error.version_2 && record.startup.is_none() => other(Step::AuthRequest, error),
         _ => other(Step::AuthRequest, error),
     }
 }
