@@ -5,6 +5,7 @@
 //! stranger sends makes it panic, messages survive decoding and encoding, cuts do not matter, what
 //! is held back is bounded, and every record has a diagnosis with evidence.
 
+use crate::certs::{self, Certificate, Fault, RootSummary};
 use crate::conninfo::{Conninfo, env_file as env, passfile};
 use crate::password::token;
 use crate::wire::backend::Backend;
@@ -27,7 +28,7 @@ pub use play::{Cutting, Event, check, events, play, seed};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target that needs nothing but this crate.
-pub const TARGETS: [Target; 15] = [
+pub const TARGETS: [Target; 16] = [
     ("frontend", frontend),
     ("backend", backend),
     ("values", values),
@@ -40,6 +41,7 @@ pub const TARGETS: [Target; 15] = [
     ("tokens", tokens),
     ("conninfo", conninfo),
     ("env_file", env_file),
+    ("certificate", certificate),
     ("hba", hba::hba),
     ("hba_ident", hba::ident),
     ("hba_regex", hba::regex),
@@ -206,6 +208,42 @@ pub fn observer_bytes(data: &[u8]) {
 pub fn observer_moves(data: &[u8]) {
     let Some((&control, rest)) = data.split_first() else { return };
     check(&Bytes::new(rest).moves(), u64::from(control));
+}
+
+/// Certificates: any bytes are read or refused, and every fault of a chain has a cause and evidence.
+pub fn certificate(data: &[u8]) {
+    let chain: Vec<Vec<u8>> = match data.split_first_chunk::<2>() {
+        Some((length, rest)) if data.first() != Some(&0x30) => {
+            let at = usize::from(u16::from_be_bytes(*length)).min(rest.len());
+            let (first, second) = rest.split_at(at);
+            vec![first.to_vec(), second.to_vec()]
+        }
+        _ => vec![data.to_vec()],
+    };
+    let read: Vec<_> = chain.iter().filter_map(|der| Certificate::parse(der).ok()).collect();
+    for certificate in &read {
+        assert!(certificate.names.len() <= certs::MAX_NAMES);
+        let shown = certificate.subject.one_line.len() + certificate.subject.rfc2253.len();
+        assert!(shown <= 16 * data.len() + 64, "a name grows when it is printed");
+        for host in ["db.example", "10.5", "::1", ""] {
+            certs::names::matches(host, certificate);
+        }
+        certs::known::authority(certificate);
+    }
+    assert!(chain.iter().filter_map(|der| certs::end_point_hash(der)).all(|hash| hash.len() >= 28));
+    let roots: Vec<_> = read.iter().rev().map(RootSummary::of).collect();
+    let faults = [Fault::UnknownIssuer, Fault::Expired, Fault::NotYetValid, Fault::BadName, Fault::WeakKey];
+    let others = [Fault::BadSignature, Fault::WrongPurpose, Fault::CaAsEndEntity, Fault::Malformed];
+    for fault in faults.iter().chain(&others) {
+        let server = certs::explain(&chain, Some("db.example"), &roots, 1 << 30, fault);
+        for found in [server, certs::explain_client(&chain, &[], 1 << 31, fault)] {
+            let cause = crate::diagnose::Cause::ALL.iter().find(|cause| cause.id() == found.cause);
+            let known =
+                cause.is_some_and(|cause| found.variant.is_none_or(|v| cause.variants().contains(&v)));
+            assert!(known, "{} {:?} is in no table", found.cause, found.variant);
+            assert!(!found.evidence.is_empty() && !found.fix.is_empty());
+        }
+    }
 }
 
 /// Cloud tokens: the reader takes any bytes, and what it says is never certain without a reason.

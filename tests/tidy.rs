@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 /// The rooms by floor. A room imports only from floors below its own.
 const FLOORS: [&[&str]; 7] = [
     &["wire", "secret"],
-    &["handshake", "password", "hba", "conninfo", "serverlog"],
+    &["handshake", "password", "hba", "conninfo", "serverlog", "certs"],
     &["diagnose"],
     // The fuzz targets' bodies sit where they can see the whole core and nothing else does.
     &["report", "capture", "fuzzing"],

@@ -151,6 +151,11 @@ pub(crate) fn seeds(target: &str) -> Vec<Vec<u8>> {
                 .filter(|c| seen.insert((c.scenario.clone(), super::expect::family(&c.client), c.number)));
             some.map(|conversation| [vec![1], seed(&conversation.events)].concat()).collect()
         }
+        "certificate" => {
+            let folder = super::root().join("tests/corpus/fuzz/certificate");
+            let files = std::fs::read_dir(folder).unwrap();
+            files.map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect()
+        }
         _ => vec![b"\x01\x03\x02\x00\x01\x01\x00\x01\x01".repeat(8), (0..=255).collect()],
     };
     list.sort();
