@@ -4,7 +4,9 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::ca::CaArgs;
 use super::hba::HbaArgs;
+use super::tls::TlsArgs;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
@@ -39,6 +41,8 @@ pub enum Command {
     },
     /// Say which line of pg_hba.conf decides a login, or what is wrong with the file
     Hba(Box<HbaArgs>),
+    /// Make a local certificate authority, so that clients can trust the certificates that the proxy makes
+    Ca(CaArgs),
     /// Bring up a throw-away PostgreSQL and a proxy, and explain a dozen logins that fail
     Demo(DemoArgs),
     /// Print a completion script for a shell
@@ -74,10 +78,6 @@ pub struct ProxyArgs {
     /// The server: any connection string [default: DATABASE_URL, from the environment or ./.env]
     #[arg(long, short, value_name = "CONNINFO")]
     pub upstream: Option<String>,
-
-    /// What to do when a client asks for TLS
-    #[arg(long, value_enum, default_value_t = ClientTls::Auto, value_name = "MODE")]
-    pub client_tls: ClientTls,
 
     /// A file whose first line is the password that clients should send
     #[arg(long, value_name = "FILE")]
@@ -138,6 +138,10 @@ pub struct ProxyArgs {
     /// Threads that carry established sessions [default: one a core]
     #[arg(long, value_parser = positive, value_name = "N")]
     pub threads: Option<usize>,
+
+    /// TLS on both legs.
+    #[command(flatten)]
+    pub tls: TlsArgs,
 }
 
 /// Options of `pgwhy demo`.
@@ -146,17 +150,6 @@ pub struct DemoArgs {
     /// Directory of a PostgreSQL's programs (initdb, postgres) [default: looked for, else fetched]
     #[arg(long, value_name = "DIR")]
     pub pg_bin: Option<PathBuf>,
-}
-
-/// `--client-tls`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ClientTls {
-    /// Open TLS where that can't break a login, pass it through where it might (this version: always through)
-    Auto,
-    /// Never opened: only the outside of an encrypted login is seen
-    Passthrough,
-    /// Answer N: clients that allow plaintext are seen whole
-    Disable,
 }
 
 /// `--format`.

@@ -5,13 +5,14 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 
-use crate::conninfo::{Conninfo, Host, HostName, PasswordSource, Problem, Severity, env_file, passfile};
+use crate::conninfo::{Conninfo, Host, HostName, PasswordSource, Problem, Severity, SslMode, env_file, passfile};
 use crate::net::{Listen, PeerAddr, Upstream, UpstreamHost};
 use crate::password::Expected;
 use crate::secret::Secret;
 
 use super::Failure;
 use super::cli::{ProxyArgs, may_hold_password};
+use super::tls::Hints;
 
 /// Where the proxy leads, and what is known about it.
 pub(super) struct Target {
@@ -72,6 +73,18 @@ pub(super) fn target(args: &ProxyArgs) -> Result<Target, Failure> {
 }
 
 impl Target {
+    /// What the connection string says about TLS.
+    pub(super) fn tls_hints(&self) -> Hints {
+        let given = |name: &str, value: &str| {
+            self.conninfo.params.iter().any(|(key, found)| key == name && found == value)
+        };
+        Hints {
+            direct: given("sslnegotiation", "direct"),
+            clients_verify: matches!(self.conninfo.sslmode, Some(SslMode::VerifyCa | SslMode::VerifyFull))
+                || given("sslrootcert", "system"),
+        }
+    }
+
     /// The connection string, to show, without its password.
     pub(super) fn shown(&self) -> String {
         self.conninfo.display_redacted()

@@ -9,6 +9,7 @@ use tracing_subscriber::EnvFilter;
 use crate::diagnose::Cause;
 
 pub mod admin;
+pub mod ca;
 pub mod cli;
 pub mod config;
 mod demo;
@@ -19,6 +20,7 @@ mod judging;
 mod output;
 mod proxy;
 mod sources;
+pub mod tls;
 
 use cli::{Cli, Command};
 
@@ -33,6 +35,7 @@ pub fn main() -> ExitCode {
         Command::Hba(args) => return hba::run(&args).unwrap_or_else(|failure| fail(&failure)),
         Command::Proxy(args) => proxy::run(&args),
         Command::Explain { cause } => print(explain(cause).as_bytes()),
+        Command::Ca(args) => ca::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -9,14 +9,15 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::net::{self, Limits, PeerAddr, Proxy, ProxyHandle, Upstream};
+use crate::net::{self, Limits, PeerAddr, Proxy, ProxyHandle, TlsConfig, Upstream};
 
 use super::Failure;
-use super::cli::{ClientTls, ProxyArgs};
-use super::config::{listen, target};
+use super::cli::ProxyArgs;
+use super::config::{Target, listen, target};
 use super::desk::{Desk, Inbox, Setting};
 use super::output::Dress;
 use super::sources::Sources;
+use super::tls::{self, Renewal};
 
 /// Runs until it is told to stop.
 pub(super) fn run(args: &ProxyArgs) -> Result<(), Failure> {
@@ -33,12 +34,18 @@ pub(super) fn run(args: &ProxyArgs) -> Result<(), Failure> {
     };
     let (desk, inbox) = Desk::open(setting)?;
     let inbox = Arc::new(inbox);
-    let runtime = runtime()?;
-    let handle = runtime.block_on(async { bind(config(args, target.upstream.clone())?, &inbox) })?;
+    let config = config(args, &target)?;
+    let runtime = runtime(config.tls.identity.is_some() || config.tls.server != net::ServerTls::Mirror)?;
+    let handle = runtime.block_on(async { bind(config, &inbox) })?;
     // Before the first line: whoever reads it may send a signal at once.
     let signals = {
         let _inside = runtime.enter();
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+        let of = |kind: SignalKind| signal(kind);
+        Signals {
+            terminate: of(SignalKind::terminate())?,
+            interrupt: of(SignalKind::interrupt())?,
+            hangup: of(SignalKind::hangup())?,
+        }
     };
     if let Some(warning) = admin.and_then(|admin| admin.never_through(handle.addrs())) {
         eprintln!("pgwhy: {warning}");
@@ -46,12 +53,12 @@ pub(super) fn run(args: &ProxyArgs) -> Result<(), Failure> {
     for addr in handle.addrs() {
         inbox.line(dress.listening(&addr.to_string(), &target.shown(), target.through(addr).as_deref()));
     }
-    runtime.block_on(until_told(&handle, args.drain_timeout, signals));
+    runtime.block_on(until_told(&handle, args.drain_timeout, signals, Renewal::of(&args.tls)));
     desk.close();
     Ok(())
 }
 
-fn config(args: &ProxyArgs, upstream: Upstream) -> Result<net::Config, Failure> {
+fn config(args: &ProxyArgs, target: &Target) -> Result<net::Config, Failure> {
     let mut limits = Limits::for_this_process();
     limits.login_deadline = args.login_timeout;
     limits.connections = args.max_connections.unwrap_or(limits.connections);
@@ -59,8 +66,8 @@ fn config(args: &ProxyArgs, upstream: Upstream) -> Result<net::Config, Failure> 
     limits.unfinished_per_address = args.max_unfinished_per_address.unwrap_or(limits.unfinished_per_address);
     Ok(net::Config {
         listen: listeners(&args.listen)?,
-        upstream,
-        client_tls: tls(args.client_tls),
+        upstream: target.upstream.clone(),
+        tls: tls::config(&args.tls, target, &args.listen)?,
         limits,
         relay_threads: args.threads,
     })
@@ -74,18 +81,18 @@ fn listeners(texts: &[String]) -> Result<Vec<net::Listen>, Failure> {
     Ok(all)
 }
 
-/// This version opens no TLS, so what may be opened is passed through as well.
-fn tls(mode: ClientTls) -> net::ClientTls {
-    match mode {
-        ClientTls::Auto | ClientTls::Passthrough => net::ClientTls::Passthrough,
-        ClientTls::Disable => net::ClientTls::Disable,
-    }
+/// Logins are short and mostly wait; one thread serves them with no hand-over between threads, and
+/// the sessions' bytes are carried by the engine's own threads. Only the signatures of TLS are work enough to
+/// share.
+fn runtime(tls: bool) -> Result<Runtime, Failure> {
+    let mut builder = if tls { Builder::new_multi_thread() } else { Builder::new_current_thread() };
+    Ok(builder.enable_all().build()?)
 }
 
-/// Logins are short and mostly wait; one thread serves them with no hand-over between threads, and
-/// the sessions' bytes are carried by the engine's own threads.
-fn runtime() -> Result<Runtime, Failure> {
-    Ok(Builder::new_current_thread().enable_all().build()?)
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
 }
 
 fn bind(config: net::Config, inbox: &Arc<Inbox>) -> Result<ProxyHandle, Failure> {
@@ -106,13 +113,20 @@ fn bind(config: net::Config, inbox: &Arc<Inbox>) -> Result<ProxyHandle, Failure>
 }
 
 /// The first SIGTERM or SIGINT drains, the second ends.
-async fn until_told(handle: &ProxyHandle, drain: Duration, signals: (Signal, Signal)) {
-    let (mut terminate, mut interrupt) = signals;
+async fn until_told(handle: &ProxyHandle, drain: Duration, mut signals: Signals, mut renewal: Renewal) {
     let mut told = false;
     loop {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = signals.terminate.recv() => {}
+            _ = signals.interrupt.recv() => {}
+            _ = signals.hangup.recv() => {
+                renewal.look(handle, true);
+                continue;
+            }
+            () = tokio::time::sleep(Renewal::PAUSE), if renewal.has_files() => {
+                renewal.look(handle, false);
+                continue;
+            }
             () = handle.ended(), if told => return,
         }
         if !told && handle.connections() > 0 {
@@ -141,7 +155,6 @@ pub(super) fn start(
     mut setting: Setting,
     upstream: Upstream,
     listen: &[String],
-    client_tls: ClientTls,
 ) -> Result<Running, Failure> {
     let (report_written, written) = sync_channel(64);
     setting.written = Some(report_written);
@@ -150,11 +163,11 @@ pub(super) fn start(
     let config = net::Config {
         listen: listeners(listen)?,
         upstream,
-        client_tls: tls(client_tls),
+        tls: TlsConfig { client: net::ClientTls::Passthrough, ..TlsConfig::default() },
         limits: Limits::for_this_process(),
         relay_threads: Some(1),
     };
-    let runtime = runtime()?;
+    let runtime = runtime(false)?;
     let handle = runtime.block_on(async { bind(config, &inbox) })?;
     let addrs = handle.addrs().to_vec();
     let (stop, stopped) = tokio::sync::oneshot::channel();

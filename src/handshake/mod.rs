@@ -9,6 +9,7 @@ use std::time::Duration;
 pub mod driver;
 pub mod ladder;
 mod observer;
+pub mod opened;
 pub mod record;
 
 pub use observer::Observer;

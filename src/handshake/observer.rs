@@ -30,6 +30,7 @@ use crate::wire::frontend::{SaslInitialResponse, Untagged, decode_password};
 use crate::wire::reader::{WireError, invalid};
 use crate::wire::sasl::{ClientFinal, ClientFirst, Gs2Flag, OauthInitial, ServerFinal, ServerFirst};
 
+use super::opened::Legs;
 use super::record::{
     ClientFinalSeen, ClientFirstSeen, ErrorSeen, FIRST_BYTES, MAX_NOTICES, MAX_PARAMETER_BYTES,
     MAX_PARAMETER_STATUS, MAX_REQUESTS, Md5Seen, Negotiation, Record, Request, ServerFinalSeen,
@@ -138,6 +139,30 @@ impl Observer {
                 self.server_frames();
             }
         }
+    }
+
+    /// Notes that TLS was opened: the chunks of both sides are in clear from here on, and the client's next one begins with its first packet.
+    pub fn opened(&mut self, at: Duration) {
+        self.now = self.now.max(at);
+        if matches!(
+            self.phase,
+            Phase::Answer(Encryption::Tls) | Phase::Tunnel | Phase::Done(Attention::Opaque)
+        ) {
+            self.tunnel = None;
+            self.client = Framer::default();
+            self.server = Framer::default();
+            self.phase = Phase::First;
+        }
+    }
+
+    /// What was seen so far.
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// What we did on our own part, to be filled in.
+    pub fn legs(&mut self) -> &mut Legs {
+        self.record.legs.get_or_insert_default()
     }
 
     /// Notes that `side` stopped sending.

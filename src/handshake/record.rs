@@ -8,6 +8,7 @@ use crate::wire::first::First;
 use crate::wire::reader::WireError;
 use crate::wire::tls::{Alert, ClientHello, ServerHello};
 
+use super::opened::Legs;
 use super::{Close, Side};
 
 /// The steps of a login, in their order; the ids are those of docs/causes.toml.
@@ -362,8 +363,10 @@ pub struct Record {
     pub injected: Option<(Side, usize)>,
     /// The server declined TLS and the client sent a ClientHello all the same.
     pub hello_after_no: bool,
-    /// TLS that passed through.
+    /// TLS that passed through, and what was in clear of TLS that we opened.
     pub tls: Option<Tls>,
+    /// What we did on our own part: TLS that we are an end of, and SCRAM on both legs.
+    pub legs: Option<Box<Legs>>,
     /// GSSAPI encryption that passed through.
     pub gss_encrypted: bool,
     /// A CancelRequest: the process id it names.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::net::{TcpStream, UnixStream};
 
-use super::endpoint::{PeerAddr, Stream, Upstream, UpstreamHost};
+use super::endpoint::{PeerAddr, Socket, Upstream, UpstreamHost};
 
 /// One attempt to reach one address (or to find a host's addresses).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,7 +82,9 @@ impl DialError {
 /// A server that was reached.
 #[derive(Debug)]
 pub(super) struct Reached {
-    pub(super) stream: Stream,
+    pub(super) socket: Socket,
+    /// The host that the address is of, as configured.
+    pub(super) host: String,
     pub(super) addr: PeerAddr,
 }
 
@@ -119,8 +121,8 @@ impl Dialer {
                 let result = self.connect(&addr).await;
                 let outcome = result.as_ref().map(|_| ()).map_err(|error| *error);
                 attempts.push(attempt(host, Some(addr.clone()), accepted, started, outcome));
-                if let Ok(stream) = result {
-                    return Some(Reached { stream, addr });
+                if let Ok(socket) = result {
+                    return Some(Reached { socket, addr, host: host.name.clone() });
                 }
             }
         }
@@ -147,7 +149,7 @@ impl Dialer {
             elapsed: started.elapsed(),
             result: result.as_ref().map(|_| ()).map_err(|error| *error),
         });
-        result.ok().map(|stream| Reached { stream, addr })
+        result.ok().map(|socket| Reached { socket, host: String::new(), addr })
     }
 
     async fn addresses(&self, host: &UpstreamHost) -> Result<Vec<PeerAddr>, DialError> {
@@ -185,14 +187,14 @@ impl Dialer {
         Ok(ips)
     }
 
-    async fn connect(&self, addr: &PeerAddr) -> Result<Stream, DialError> {
+    async fn connect(&self, addr: &PeerAddr) -> Result<Socket, DialError> {
         if self.own.iter().any(|own| is_same(own, addr)) {
             return Err(DialError::Loop);
         }
         let dialled = async {
             Ok(match addr {
-                PeerAddr::Tcp(addr) => Stream::Tcp(TcpStream::connect(addr).await?),
-                PeerAddr::Unix(Some(path)) => Stream::Unix(UnixStream::connect(path).await?),
+                PeerAddr::Tcp(addr) => Socket::Tcp(TcpStream::connect(addr).await?),
+                PeerAddr::Unix(Some(path)) => Socket::Unix(UnixStream::connect(path).await?),
                 PeerAddr::Unix(None) => return Err(io::ErrorKind::NotFound.into()),
             })
         };
@@ -210,7 +212,7 @@ impl Dialer {
     }
 
     /// A wildcard listener has every address of the machine: then both ends have the same one.
-    fn reached_ourselves(&self, stream: &Stream, addr: &PeerAddr) -> bool {
+    fn reached_ourselves(&self, stream: &Socket, addr: &PeerAddr) -> bool {
         let PeerAddr::Tcp(addr) = addr else { return false };
         let on_wildcard = |own: &PeerAddr| matches!(own, PeerAddr::Tcp(own) if own.ip().is_unspecified() && own.port() == addr.port());
         self.own.iter().any(on_wildcard)

@@ -1,6 +1,7 @@
 //! Addresses and streams: TCP and Unix sockets behind one face.
 
 use std::fmt;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsStream;
 
 /// Where the proxy listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,12 +101,43 @@ impl fmt::Display for PeerAddr {
 
 /// A stream socket.
 #[derive(Debug)]
-pub(super) enum Stream {
+pub(super) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
 
-impl Stream {
+/// One leg's way to its other end.
+#[derive(Debug)]
+pub(super) enum Stream {
+    Plain(Socket),
+    /// TLS that we are an end of.
+    Tls(Box<TlsStream<Ahead>>),
+}
+
+/// A socket some of whose bytes were read before: they come first.
+#[derive(Debug)]
+pub(super) struct Ahead {
+    bytes: Vec<u8>,
+    start: usize,
+    socket: Socket,
+}
+
+/// A leg taken out of the runtime.
+#[derive(Debug)]
+pub enum Carried {
+    /// The socket's bytes are the protocol's.
+    Plain(OwnedFd),
+    /// They are TLS records.
+    Tls(OwnedFd, Box<rustls::Connection>),
+}
+
+impl Ahead {
+    pub(super) fn new(bytes: Vec<u8>, socket: Socket) -> Self {
+        Self { bytes, start: 0, socket }
+    }
+}
+
+impl Socket {
     /// Sets what both legs want: no delay for small messages, and dead peers are noticed.
     pub(super) fn tune(&self) {
         // A socket that died a moment ago refuses options; its next read says so better.
@@ -114,14 +147,6 @@ impl Stream {
         let _ = rustix::net::sockopt::set_socket_keepalive(self.as_fd(), true);
     }
 
-    /// Takes the socket out of the runtime; it stays nonblocking.
-    pub(super) fn into_fd(self) -> std::io::Result<OwnedFd> {
-        Ok(match self {
-            Self::Tcp(stream) => stream.into_std()?.into(),
-            Self::Unix(stream) => stream.into_std()?.into(),
-        })
-    }
-
     pub(super) fn local(&self) -> Option<PeerAddr> {
         match self {
             Self::Tcp(stream) => stream.local_addr().ok().map(PeerAddr::Tcp),
@@ -129,16 +154,59 @@ impl Stream {
         }
     }
 
-    /// Waits until a read would not block; allocates nothing meanwhile.
-    pub(super) async fn readable(&self) -> std::io::Result<()> {
+    fn into_fd(self) -> io::Result<OwnedFd> {
+        Ok(match self {
+            Self::Tcp(stream) => stream.into_std()?.into(),
+            Self::Unix(stream) => stream.into_std()?.into(),
+        })
+    }
+}
+
+impl Stream {
+    /// Takes the leg out of the runtime; its socket stays nonblocking.
+    pub(super) fn into_carried(self) -> io::Result<Carried> {
+        Ok(match self {
+            Self::Plain(socket) => Carried::Plain(socket.into_fd()?),
+            Self::Tls(stream) => {
+                let (ahead, connection) = match *stream {
+                    TlsStream::Client(stream) => {
+                        let (ahead, connection) = stream.into_inner();
+                        (ahead, rustls::Connection::Client(connection))
+                    }
+                    TlsStream::Server(stream) => {
+                        let (ahead, connection) = stream.into_inner();
+                        (ahead, rustls::Connection::Server(connection))
+                    }
+                };
+                Carried::Tls(ahead.socket.into_fd()?, Box::new(connection))
+            }
+        })
+    }
+
+    /// The plain socket; `None` under TLS.
+    pub(super) fn into_socket(self) -> Option<Socket> {
         match self {
-            Self::Tcp(stream) => stream.readable().await,
-            Self::Unix(stream) => stream.readable().await,
+            Self::Plain(socket) => Some(socket),
+            Self::Tls(_) => None,
+        }
+    }
+
+    pub(super) fn is_tls(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
+    /// Waits until a read may not block; allocates nothing meanwhile.
+    pub(super) async fn readable(&self) -> io::Result<()> {
+        match self {
+            Self::Plain(Socket::Tcp(stream)) => stream.readable().await,
+            Self::Plain(Socket::Unix(stream)) => stream.readable().await,
+            // What it has decrypted already can't be asked for without reading.
+            Self::Tls(_) => Ok(()),
         }
     }
 }
 
-impl AsFd for Stream {
+impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Tcp(stream) => stream.as_fd(),
@@ -147,12 +215,12 @@ impl AsFd for Stream {
     }
 }
 
-impl AsyncRead for Stream {
+impl AsyncRead for Socket {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
+    ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
             Self::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
@@ -160,27 +228,95 @@ impl AsyncRead for Stream {
     }
 }
 
-impl AsyncWrite for Stream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
+impl AsyncWrite for Socket {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
             Self::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
         }
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         // Sockets keep nothing back.
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(context),
+        }
+    }
+}
+
+impl AsyncRead for Ahead {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let rest = this.bytes.get(this.start..).unwrap_or_default();
+        if rest.is_empty() {
+            return Pin::new(&mut this.socket).poll_read(context, buffer);
+        }
+        let count = rest.len().min(buffer.remaining());
+        buffer.put_slice(rest.get(..count).unwrap_or_default());
+        this.start += count;
+        if this.start == this.bytes.len() {
+            this.bytes = Vec::new();
+            this.start = 0;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Ahead {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().socket).poll_write(context, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_shutdown(context)
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_read(context, buffer),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_read(context, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_write(context, bytes),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_flush(context),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_shutdown(context),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_shutdown(context),
         }
     }
 }

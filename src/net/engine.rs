@@ -23,7 +23,9 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 
 use super::Guard;
+use super::endpoint::Carried;
 use super::pair::{Pair, Scratch, Turn};
+use super::tls_pair::TlsPair;
 use crate::handshake::Side;
 
 /// A set of relay threads.
@@ -55,7 +57,7 @@ impl Engine {
     ///
     /// Callable from any thread. Fails only when the kernel refuses the registration; both sockets
     /// are closed then and the guard is dropped.
-    pub fn add(&self, client: OwnedFd, server: OwnedFd, guard: Box<dyn Guard>) -> std::io::Result<()> {
+    pub fn add(&self, client: Carried, server: Carried, guard: Box<dyn Guard>) -> std::io::Result<()> {
         let shard = self.shards.iter().min_by_key(|shard| shard.load.load(Ordering::Relaxed));
         match shard {
             Some(shard) => shard.add(client, server, guard),
@@ -109,10 +111,26 @@ struct Shard {
 /// Pairs on their way in, and the slots that are free for them.
 #[derive(Debug)]
 struct Inbox {
-    arrivals: Vec<(usize, Pair)>,
+    arrivals: Vec<(usize, Carrier)>,
     free: Vec<usize>,
     next: usize,
     request: Request,
+}
+
+/// A pair of either kind.
+#[derive(Debug)]
+enum Carrier {
+    Plain(Pair),
+    Tls(Box<TlsPair>),
+}
+
+impl Carrier {
+    fn end(self) {
+        match self {
+            Self::Plain(pair) => pair.end(),
+            Self::Tls(pair) => pair.end(),
+        }
+    }
 }
 
 impl Shard {
@@ -129,16 +147,36 @@ impl Shard {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, client: OwnedFd, server: OwnedFd, guard: Box<dyn Guard>) -> std::io::Result<()> {
+    fn add(&self, client: Carried, server: Carried, guard: Box<dyn Guard>) -> std::io::Result<()> {
         // The lock is held over both registrations, so the engine's first look at the inbox after
         // an event always finds the pair, whole.
         let mut inbox = self.inbox();
         let slot = inbox.free.pop().unwrap_or(inbox.next);
         let key = (slot as u64) << 1;
-        // The client last: it is the one that may have spoken already, and then the engine wakes and
-        // wants the lock.
-        let added = epoll::add(&self.epoll, &server, EventData::new_u64(key | 1), READABLE)
-            .and_then(|()| epoll::add(&self.epoll, &client, EventData::new_u64(key), READABLE));
+        let watch = |carrier: &Carrier| {
+            let (client, server, flags) = match carrier {
+                Carrier::Plain(pair) => {
+                    let (client, server) = pair.sockets();
+                    (client, server, READABLE)
+                }
+                // TLS may hold bytes that no event of a socket will tell of: writability wakes us once.
+                Carrier::Tls(pair) => {
+                    let (client, server) = pair.sockets();
+                    (client, server, READABLE | EventFlags::OUT)
+                }
+            };
+            // The client last: it is the one that may have spoken already, and then the engine wakes and
+            // wants the lock.
+            epoll::add(&self.epoll, server, EventData::new_u64(key | 1), flags)
+                .and_then(|()| epoll::add(&self.epoll, client, EventData::new_u64(key), flags))
+        };
+        let carrier = match (client, server) {
+            (Carried::Plain(client), Carried::Plain(server)) => {
+                Carrier::Plain(Pair::new(client, server, guard))
+            }
+            (client, server) => Carrier::Tls(Box::new(TlsPair::new(client, server, guard))),
+        };
+        let added = watch(&carrier);
         if slot == inbox.next {
             inbox.next += 1;
         }
@@ -147,7 +185,7 @@ impl Shard {
             return Err(errno.into());
         }
         self.load.fetch_add(1, Ordering::Relaxed);
-        inbox.arrivals.push((slot, Pair::new(client, server, guard)));
+        inbox.arrivals.push((slot, carrier));
         Ok(())
     }
 
@@ -163,7 +201,7 @@ impl Shard {
 /// The thread's own side: nobody else sees its pairs.
 struct Runner {
     shard: Arc<Shard>,
-    pairs: Vec<Option<Pair>>,
+    pairs: Vec<Option<Carrier>>,
     scratch: Scratch,
     /// Pairs that used up their turn and still have bytes to read.
     again: Vec<usize>,
@@ -210,12 +248,23 @@ impl Runner {
             self.collect();
         }
         let Some(Some(pair)) = self.pairs.get_mut(slot) else { return };
-        pair.note(if client { Side::Client } else { Side::Server }, flags);
+        let side = if client { Side::Client } else { Side::Server };
+        match pair {
+            Carrier::Plain(pair) => pair.note(side, flags),
+            Carrier::Tls(pair) => pair.note(side, flags),
+        }
         self.turn(slot);
     }
 
     fn turn(&mut self, slot: usize) {
-        let Some(Some(pair)) = self.pairs.get_mut(slot) else { return };
+        let pair = match self.pairs.get_mut(slot) {
+            Some(Some(Carrier::Plain(pair))) => pair,
+            Some(Some(Carrier::Tls(pair))) => {
+                let turn = pair.turn(self.scratch.buffer());
+                return self.turned(slot, turn);
+            }
+            _ => return,
+        };
         let turn = pair.turn(&mut self.scratch);
         while let Some((side, fd)) = pair.next_unarmed() {
             let key = EventData::new_u64((slot as u64) << 1 | u64::from(side == Side::Server));
@@ -223,6 +272,10 @@ impl Runner {
             // It refuses only a descriptor that is not registered, and ours are.
             let _ = epoll::modify(&self.shard.epoll, fd, key, READABLE | EventFlags::OUT);
         }
+        self.turned(slot, turn);
+    }
+
+    fn turned(&mut self, slot: usize, turn: Turn) {
         match turn {
             Turn::Idle => {}
             Turn::Again => {
@@ -315,7 +368,7 @@ mod tests {
             let (far, mut server) = UnixStream::pair().unwrap();
             near.set_nonblocking(true).unwrap();
             far.set_nonblocking(true).unwrap();
-            engine.add(near.into(), far.into(), Box::new(Told(told.clone()))).unwrap();
+            engine.add(Carried::Plain(near.into()), Carried::Plain(far.into()), Box::new(Told(told.clone()))).unwrap();
             client.write_all(&number.to_be_bytes()).unwrap();
             let mut got = [0; 4];
             server.read_exact(&mut got).unwrap();
@@ -336,7 +389,7 @@ mod tests {
         for _ in 0..10 {
             let (client, near) = UnixStream::pair().unwrap();
             let (far, server) = UnixStream::pair().unwrap();
-            engine.add(near.into(), far.into(), Box::new(Told(told.clone()))).unwrap();
+            engine.add(Carried::Plain(near.into()), Carried::Plain(far.into()), Box::new(Told(told.clone()))).unwrap();
             far_ends.push((client, server));
         }
         drop((engine, told));

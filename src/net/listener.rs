@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::net::{TcpSocket, UnixListener};
 
-use super::endpoint::{Listen, PeerAddr, Stream};
+use super::endpoint::{Listen, PeerAddr, Socket};
 
 /// A socket that accepts clients.
 #[derive(Debug)]
@@ -44,14 +44,14 @@ impl Listener {
     }
 
     /// The next client; an error is a moment's trouble of this process and never the end.
-    pub(super) async fn accept(&self) -> (Stream, PeerAddr) {
+    pub(super) async fn accept(&self) -> (Socket, PeerAddr) {
         loop {
             let accepted = match self {
                 Self::Tcp(listener) => {
-                    listener.accept().await.map(|(stream, addr)| (Stream::Tcp(stream), PeerAddr::Tcp(addr)))
+                    listener.accept().await.map(|(stream, addr)| (Socket::Tcp(stream), PeerAddr::Tcp(addr)))
                 }
                 Self::Unix(listener, _) => {
-                    listener.accept().await.map(|(stream, _)| (Stream::Unix(stream), PeerAddr::Unix(None)))
+                    listener.accept().await.map(|(stream, _)| (Socket::Unix(stream), PeerAddr::Unix(None)))
                 }
             };
             match accepted {

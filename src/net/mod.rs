@@ -18,32 +18,28 @@ pub mod engine;
 #[cfg(not(target_os = "linux"))]
 #[path = "engine_portable.rs"]
 pub mod engine;
+mod legs;
 mod limits;
 mod listener;
 #[cfg(target_os = "linux")]
 mod pair;
 mod proxy;
+mod sasl;
 mod session;
+mod tls;
+#[cfg(target_os = "linux")]
+mod tls_pair;
 mod watch;
 
 use std::time::{Duration, SystemTime};
 
 pub use dial::{DialAttempt, DialError};
-pub use endpoint::{Listen, PeerAddr, Upstream, UpstreamHost};
+pub use endpoint::{Carried, Listen, PeerAddr, Upstream, UpstreamHost};
 pub use limits::{Limits, Which};
 pub use proxy::{Config, Proxy, ProxyHandle};
+pub use tls::{ClientTls, Identity, IdentityError, Login, Roots, RootsError, ServerTls, TlsConfig};
 
 use crate::handshake::{Chunk, Close, Record, Side};
-
-/// How clients that ask for encryption are met.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ClientTls {
-    /// Everything passes through; the server answers.
-    #[default]
-    Passthrough,
-    /// We answer `N` ourselves; a client that insists on TLS goes away.
-    Disable,
-}
 
 /// Gets what the proxy saw. Called from the threads that carry bytes: it must never wait.
 pub trait Sink: Send + Sync + 'static {

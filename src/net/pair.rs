@@ -35,6 +35,11 @@ impl Scratch {
         Self { buffer: fresh_buffer(), spare: Vec::new(), lent: 0 }
     }
 
+    /// The thread's buffer, for whoever leaves nothing in it.
+    pub(super) fn buffer(&mut self) -> &mut [u8] {
+        &mut self.buffer
+    }
+
     /// Keeps `start..end` of the buffer for a blocked flow.
     ///
     /// The first few blocked flows keep the buffer itself, which saves the copy; beyond that a
@@ -119,6 +124,10 @@ impl std::fmt::Debug for Pair {
 impl Pair {
     pub(super) fn new(client: OwnedFd, server: OwnedFd, guard: Box<dyn Guard>) -> Self {
         Self { client, server, up: Flow::default(), down: Flow::default(), first: None, guard }
+    }
+
+    pub(super) fn sockets(&self) -> (BorrowedFd<'_>, BorrowedFd<'_>) {
+        (self.client.as_fd(), self.server.as_fd())
     }
 
     /// Notes what an event said about one of the sockets.

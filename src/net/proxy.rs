@@ -15,7 +15,8 @@ use super::engine::Engine;
 use super::limits::{Gate, Limits};
 use super::listener::Listener;
 use super::session;
-use super::{ClientTls, Sink};
+use super::Sink;
+use super::tls::{Identity, SaltedKeys, Tls, TlsConfig};
 
 /// What a proxy is told.
 #[derive(Clone, Debug)]
@@ -24,8 +25,8 @@ pub struct Config {
     pub listen: Vec<Listen>,
     /// Where the servers are.
     pub upstream: Upstream,
-    /// How clients that ask for encryption are met.
-    pub client_tls: ClientTls,
+    /// TLS on both legs.
+    pub tls: TlsConfig,
     /// The limits.
     pub limits: Limits,
     /// Threads of the relay engine; `None` takes one a core: with fewer the relay takes less CPU
@@ -46,7 +47,8 @@ impl Proxy {
         let listeners = config.listen.iter().map(Listener::bind).collect::<io::Result<Vec<_>>>()?;
         let addrs = listeners.iter().map(Listener::addr).collect::<io::Result<Vec<_>>>()?;
         let shared = Arc::new(Shared {
-            client_tls: config.client_tls,
+            tls: Tls::new(config.tls)?,
+            keys: SaltedKeys::default(),
             limits: config.limits,
             dialer: Dialer::new(config.upstream, addrs.clone()),
             engine: Engine::start(config.relay_threads.unwrap_or_else(default_threads))?,
@@ -78,6 +80,11 @@ impl ProxyHandle {
     /// The addresses really bound, in the order of [`Config::listen`].
     pub fn addrs(&self) -> &[PeerAddr] {
         &self.addrs
+    }
+
+    /// Shows clients another certificate from now on; connections that are open keep theirs.
+    pub fn show_certificate(&self, identity: &Identity) -> Result<(), String> {
+        self.shared.tls.replace(identity).map_err(|error| error.to_string())
     }
 
     /// Client connections at the moment.
@@ -112,7 +119,8 @@ impl ProxyHandle {
 /// What every session needs.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) client_tls: ClientTls,
+    pub(super) tls: Tls,
+    pub(super) keys: SaltedKeys,
     pub(super) limits: Limits,
     pub(super) dialer: Dialer,
     pub(super) engine: Engine,

@@ -11,14 +11,17 @@ use crate::handshake::{Attention, Close, Observer, Side};
 use crate::wire::first::{First, classify};
 
 use super::dial::{DialAttempt, Reached};
-use super::endpoint::{PeerAddr, Stream};
+use super::endpoint::{PeerAddr, Socket, Stream};
+use super::legs::{self, Met};
 use super::limits::{LoginPermit, Permit};
 use super::proxy::{Phase, Registry, Shared};
+use super::sasl;
+use super::tls::{ClientTls, Tls};
 use super::watch::{Pause, Watch};
-use super::{Attempt, ClientTls, Closed, Ending, Guard, OpaqueFacts, Totals};
+use super::{Attempt, Closed, Ending, Guard, OpaqueFacts, Totals};
 
 /// Takes an accepted client in, or turns it away where a limit says so. Never waits.
-pub(super) fn begin(shared: &Arc<Shared>, client: Stream, peer: PeerAddr, listener: &PeerAddr) {
+pub(super) fn begin(shared: &Arc<Shared>, client: Socket, peer: PeerAddr, listener: &PeerAddr) {
     let facts = Facts {
         id: shared.next_id.fetch_add(1, Ordering::Relaxed),
         accepted: Instant::now(),
@@ -29,6 +32,9 @@ pub(super) fn begin(shared: &Arc<Shared>, client: Stream, peer: PeerAddr, listen
         our_outgoing: None,
         dials: Vec::new(),
         ssl_answered_by_us: false,
+        declined: Vec::new(),
+        asked: false,
+        host: String::new(),
     };
     match shared.gate.enter(facts.peer.ip()) {
         Ok((permit, login)) => {
@@ -39,7 +45,7 @@ pub(super) fn begin(shared: &Arc<Shared>, client: Stream, peer: PeerAddr, listen
             sink.attempt(facts.attempt(Observer::new(), Ending::Limit { which, value }, None));
             if let Ok(place) = Arc::clone(&shared.lingering).try_acquire_owned() {
                 tokio::spawn(async move {
-                    refuse(client, "53300", "pgwhy has reached a limit of connections").await;
+                    refuse(Stream::Plain(client), "53300", "pgwhy has reached a limit of connections").await;
                     drop(place);
                 });
             }
@@ -48,19 +54,32 @@ pub(super) fn begin(shared: &Arc<Shared>, client: Stream, peer: PeerAddr, listen
 }
 
 /// What is known about the connection beside its bytes.
-struct Facts {
+pub(super) struct Facts {
     id: u64,
-    accepted: Instant,
+    pub(super) accepted: Instant,
     time: SystemTime,
     listener: PeerAddr,
-    peer: PeerAddr,
-    server: Option<PeerAddr>,
-    our_outgoing: Option<PeerAddr>,
-    dials: Vec<DialAttempt>,
-    ssl_answered_by_us: bool,
+    pub(super) peer: PeerAddr,
+    pub(super) server: Option<PeerAddr>,
+    pub(super) our_outgoing: Option<PeerAddr>,
+    pub(super) dials: Vec<DialAttempt>,
+    pub(super) ssl_answered_by_us: bool,
+    /// Requests for encryption that we have answered with `N`.
+    declined: Vec<First>,
+    /// The client has asked for encryption.
+    pub(super) asked: bool,
+    /// The server's host name, as configured.
+    pub(super) host: String,
 }
 
 impl Facts {
+    /// Notes the server that was reached.
+    pub(super) fn reached(&mut self, reached: &Reached) {
+        self.server = Some(reached.addr.clone());
+        self.our_outgoing = reached.socket.local();
+        self.host.clone_from(&reached.host);
+    }
+
     fn attempt(self, observer: Observer, ending: Ending, opaque: Option<OpaqueFacts>) -> Attempt {
         Attempt {
             id: self.id,
@@ -80,37 +99,56 @@ impl Facts {
 }
 
 /// How the time until the verdict ended.
-enum Verdict {
-    /// Over, without a server to go on with.
+pub(super) enum Verdict {
+    /// Over, without two ends to go on with.
     Ending(Ending),
-    /// No server could be reached: the client is to be told.
-    NoServer,
+    /// The same, and the client is to be told: SQLSTATE and message.
+    Refused(Ending, &'static str, &'static str),
     /// The observer has made up its mind.
-    Settled(Attention, Stream),
+    Settled(Attention),
+}
+
+/// Both ends of a connection. An end that failed in its TLS handshake is gone.
+pub(super) struct Ends {
+    pub(super) client: Option<Stream>,
+    pub(super) server: Option<Stream>,
 }
 
 async fn serve(
     shared: Arc<Shared>,
-    mut client: Stream,
+    client: Socket,
     mut facts: Facts,
     permit: Permit,
     login: LoginPermit,
 ) {
     let registry = Arc::clone(&shared.registry);
     let mut watch = Watch::new(facts.id, facts.accepted, &*registry.sink);
-    let verdict = in_time(&shared, &mut client, &mut facts, &mut watch).await;
+    let mut ends = Ends { client: Some(Stream::Plain(client)), server: None };
+    let verdict = in_time(&shared, &mut ends, &mut facts, &mut watch).await;
     let id = facts.id;
     let accepted = facts.accepted;
-    match verdict {
+    let attention = match verdict {
         Verdict::Ending(ending) => {
             // A stopped peer may still read what was written before; nothing waits for it.
             registry.sink.attempt(facts.attempt(watch.observer, ending, None));
+            return;
         }
-        Verdict::NoServer => {
-            registry.sink.attempt(facts.attempt(watch.observer, Ending::NoServer, None));
-            refuse(client, "08001", "pgwhy could not reach the database server (see pgwhy's report)").await;
+        Verdict::Refused(ending, sqlstate, message) => {
+            registry.sink.attempt(facts.attempt(watch.observer, ending, None));
+            if let Some(client) = ends.client {
+                refuse(client, sqlstate, message).await;
+            }
+            return;
         }
-        Verdict::Settled(Attention::Ready, server) => {
+        Verdict::Settled(attention) => attention,
+    };
+    let Ends { client: Some(mut client), server: Some(mut server) } = ends else {
+        // A verdict is settled by carrying between two ends.
+        registry.sink.attempt(facts.attempt(watch.observer, Ending::Closed, None));
+        return;
+    };
+    match attention {
+        Attention::Ready => {
             drop(login);
             let key = watch.observer.cancel_key().zip(facts.server.clone());
             let key = key.map(|(key, server)| registry.keys.learn(key, server));
@@ -120,7 +158,7 @@ async fn serve(
             tail.registry.sink.attempt(facts.attempt(observer, Ending::Ready, None));
             hand_over(&shared, client, server, watch, tail).await;
         }
-        Verdict::Settled(Attention::Opaque, mut server) => {
+        Attention::Opaque => {
             drop(login);
             watch_opaque(&shared, &mut client, &mut server, &mut watch).await;
             let closed = watch.first;
@@ -137,7 +175,7 @@ async fn serve(
             };
             hand_over(&shared, client, server, watch, tail).await;
         }
-        Verdict::Settled(attention, mut server) => {
+        attention => {
             let ending = match attention {
                 // One whose key can't be looked up any more, as it came behind an encryption request.
                 Attention::Cancel => Ending::Cancel { known: false, delivered: true },
@@ -152,10 +190,10 @@ async fn serve(
 }
 
 /// The verdict, or what cut the wait for it short.
-async fn in_time(shared: &Shared, client: &mut Stream, facts: &mut Facts, watch: &mut Watch<'_>) -> Verdict {
+async fn in_time(shared: &Shared, ends: &mut Ends, facts: &mut Facts, watch: &mut Watch<'_>) -> Verdict {
     tokio::select! {
         biased;
-        verdict = until_verdict(shared, client, facts, watch) => verdict,
+        verdict = until_verdict(shared, ends, facts, watch) => verdict,
         () = sleep(shared.limits.login_deadline) => {
             watch.note_close(Side::Client, Close::Deadline);
             Verdict::Ending(Ending::Deadline)
@@ -169,27 +207,23 @@ async fn in_time(shared: &Shared, client: &mut Stream, facts: &mut Facts, watch:
 
 async fn until_verdict(
     shared: &Shared,
-    client: &mut Stream,
+    ends: &mut Ends,
     facts: &mut Facts,
     watch: &mut Watch<'_>,
 ) -> Verdict {
-    match greet(shared.client_tls, client, facts, watch).await {
-        Err(ending) => return Verdict::Ending(ending),
-        Ok(First::CancelRequest) => {
-            return Verdict::Ending(cancel(shared, client, facts, watch).await);
-        }
-        Ok(_) => {}
+    match legs::meet(shared, ends, facts, watch).await {
+        Err(verdict) => return *verdict,
+        Ok(Met::Cancel) => return Verdict::Ending(cancel(shared, ends, facts, watch).await),
+        Ok(Met::Both) => {}
     }
-    let Some(Reached { stream: mut server, addr }) =
-        shared.dialer.dial(facts.accepted, &mut facts.dials).await
-    else {
-        watch.look_at_first_bytes();
-        return Verdict::NoServer;
+    if let Err(verdict) = sasl::pass(shared, ends, facts, watch).await {
+        return *verdict;
+    }
+    let (Some(client), Some(server)) = (&mut ends.client, &mut ends.server) else {
+        return Verdict::Ending(Ending::Closed);
     };
-    facts.server = Some(addr);
-    facts.our_outgoing = server.local();
-    match watch.carry(client, &mut server).await {
-        Pause::Attention(attention) => Verdict::Settled(attention, server),
+    match watch.carry(client, server).await {
+        Pause::Attention(attention) => Verdict::Settled(attention),
         Pause::Over => Verdict::Ending(Ending::Closed),
     }
 }
@@ -198,13 +232,17 @@ async fn until_verdict(
 ///
 /// Nothing is dialled before that, so health checks, port scans and slow senders don't reach the
 /// server.
-async fn greet(
-    mode: ClientTls,
+pub(super) async fn greet(
+    tls: &Tls,
     client: &mut Stream,
     facts: &mut Facts,
     watch: &mut Watch<'_>,
 ) -> Result<First, Ending> {
-    let mut answered = Vec::new();
+    let declines = |first: First| match first {
+        First::SslRequest => tls.config.client == ClientTls::Disable,
+        First::GssEncRequest => tls.config.client == ClientTls::Disable || tls.terminates(),
+        _ => false,
+    };
     loop {
         let first = classify(watch.first_bytes());
         let length = watch.first_bytes().len();
@@ -213,12 +251,10 @@ async fn greet(
             Some(First::Malformed { length }) => {
                 return Err(turned_away(watch, Ending::Malformed { length }));
             }
-            Some(First::Tls) if mode == ClientTls::Disable => {
+            Some(First::Tls) if tls.config.client == ClientTls::Disable => {
                 return Err(turned_away(watch, Ending::TlsRefused));
             }
-            Some(First::SslRequest | First::GssEncRequest)
-                if mode == ClientTls::Disable && !answered.contains(&first) =>
-            {
+            Some(request) if declines(request) && !facts.declined.contains(&request) => {
                 watch.look_at_first_bytes();
                 let behind = length.saturating_sub(ENCRYPTION_REQUEST);
                 if behind > 0 {
@@ -230,7 +266,7 @@ async fn greet(
                 }
                 watch.look(Side::Server, b"N");
                 facts.ssl_answered_by_us = true;
-                answered.push(first);
+                facts.declined.push(request);
             }
             Some(First::Startup { length: whole, .. }) if length < whole => {}
             Some(First::CancelRequest) => match cancel_length(watch.first_bytes()) {
@@ -241,13 +277,13 @@ async fn greet(
             Some(first) => return Ok(first),
             None => {}
         }
-        more(client, watch, facts.ssl_answered_by_us).await?;
+        more(client, watch, facts.asked || facts.ssl_answered_by_us).await?;
     }
 }
 
 /// Reads once more; an end of stream or a broken connection is the attempt's ending. `asked` if the
 /// client has already asked for encryption.
-async fn more(client: &mut Stream, watch: &mut Watch<'_>, asked: bool) -> Result<(), Ending> {
+pub(super) async fn more(client: &mut Stream, watch: &mut Watch<'_>, asked: bool) -> Result<(), Ending> {
     let count = match client.readable().await {
         Ok(()) => watch.read_first(client).await,
         Err(error) => Err(error),
@@ -276,21 +312,29 @@ fn cancel_length(bytes: &[u8]) -> Result<usize, u32> {
 }
 
 /// Brings a cancel request to the server that gave out its key, and waits for that one to close.
-async fn cancel(shared: &Shared, client: &mut Stream, facts: &mut Facts, watch: &mut Watch<'_>) -> Ending {
+async fn cancel(shared: &Shared, ends: &mut Ends, facts: &mut Facts, watch: &mut Watch<'_>) -> Ending {
     let key = watch.first_bytes().get(CANCEL_KEY..).unwrap_or_default();
     let target = shared.registry.keys.server(key);
     let known = target.is_some();
-    let reached = match target {
-        Some(addr) => shared.dialer.dial_addr(addr, facts.accepted, &mut facts.dials).await,
-        // PostgreSQL ignores a key that it does not know, so the first server that answers will do.
-        None => shared.dialer.dial(facts.accepted, &mut facts.dials).await,
+    let Some(client) = &mut ends.client else { return Ending::Closed };
+    // The way is open already where the client asked for encryption first.
+    let open = ends.server.take().filter(|_| target.is_none() || target == facts.server);
+    let mut server = match open {
+        Some(server) => server,
+        None => {
+            let reached = match target {
+                Some(addr) => shared.dialer.dial_addr(addr, facts.accepted, &mut facts.dials).await,
+                // PostgreSQL ignores a key that it does not know, so the first server that answers will do.
+                None => shared.dialer.dial(facts.accepted, &mut facts.dials).await,
+            };
+            let Some(reached) = reached else {
+                watch.look_at_first_bytes();
+                return Ending::Cancel { known, delivered: false };
+            };
+            facts.reached(&reached);
+            Stream::Plain(reached.socket)
+        }
     };
-    let Some(Reached { stream: mut server, addr }) = reached else {
-        watch.look_at_first_bytes();
-        return Ending::Cancel { known, delivered: false };
-    };
-    facts.server = Some(addr);
-    facts.our_outgoing = server.local();
     let delivered = matches!(watch.carry(client, &mut server).await, Pause::Attention(Attention::Cancel));
     // The client waits for the end of its connection to know that the server has acted on it.
     let _ = timeout(LINGER, watch.carry(client, &mut server)).await;
@@ -333,7 +377,7 @@ async fn hand_over(
         return Box::new(tail).ended(Totals { first, ..Totals::default() });
     }
     // A socket that can't be taken out of the runtime, or into the engine, is closed by that.
-    if let (Ok(client), Ok(server)) = (client.into_fd(), server.into_fd())
+    if let (Ok(client), Ok(server)) = (client.into_carried(), server.into_carried())
         && let Err(error) = shared.engine.add(client, server, Box::new(tail))
     {
         tracing::warn!(error = %error, "the relay engine took no connection");
@@ -427,7 +471,7 @@ impl Drop for Tail {
 }
 
 /// SSLRequest and GSSENCRequest are this long.
-const ENCRYPTION_REQUEST: usize = 8;
+pub(super) const ENCRYPTION_REQUEST: usize = 8;
 
 /// Where a cancel request's key begins: behind length and code.
 const CANCEL_KEY: usize = 8;

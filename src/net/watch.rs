@@ -38,6 +38,8 @@ pub(super) struct Leg {
     pub(super) bytes: u64,
     eof: bool,
     over: bool,
+    /// TLS may still hold what was written.
+    unflushed: bool,
 }
 
 /// Why carrying paused.
@@ -70,7 +72,7 @@ impl<'a> Watch<'a> {
         std::future::poll_fn(|context| {
             self.poll_leg(context, Side::Client, client, server, before);
             self.poll_leg(context, Side::Server, client, server, before);
-            let empty = |leg: &Leg| leg.over || leg.start == leg.end;
+            let empty = |leg: &Leg| leg.over || (leg.start == leg.end && !leg.unflushed);
             if empty(&self.up) && empty(&self.down) { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
@@ -120,6 +122,24 @@ impl<'a> Watch<'a> {
         self.up.buffer = buffer;
     }
 
+    /// Puts bytes of `from` into our hands: they are carried on, and looked at, before what is read next.
+    pub(super) fn put(&mut self, from: Side, bytes: &[u8]) {
+        let leg = self.leg(from);
+        let mut all = leg.waiting().to_vec();
+        all.extend_from_slice(bytes);
+        (leg.start, leg.end) = (0, all.len());
+        all.resize(all.len().max(BUFFER), 0);
+        leg.buffer = all;
+    }
+
+    /// Takes what was put (or read) of `from` out of our hands again, unseen.
+    pub(super) fn drop_put(&mut self, from: Side) -> Vec<u8> {
+        let leg = self.leg(from);
+        let bytes = leg.waiting().to_vec();
+        (leg.start, leg.end) = (0, 0);
+        bytes
+    }
+
     fn poll_carry(
         &mut self,
         context: &mut Context<'_>,
@@ -155,6 +175,11 @@ impl<'a> Watch<'a> {
             let leg = self.leg(side);
             let step = if leg.start < leg.end {
                 self.poll_write(context, side, to)
+            } else if leg.unflushed {
+                // An error shows itself at the next write or read.
+                let step = Pin::new(&mut *to).poll_flush(context).map(|_| ());
+                leg.unflushed = step.is_pending();
+                step
             } else if leg.eof {
                 // A receiver that is already gone can't be told, and does not need to be.
                 let step = Pin::new(&mut *to).poll_shutdown(context).map(|_| ());
@@ -172,6 +197,7 @@ impl<'a> Watch<'a> {
     }
 
     fn poll_write(&mut self, context: &mut Context<'_>, side: Side, to: &mut Stream) -> Poll<()> {
+        let to_tls = to.is_tls();
         let leg = self.leg(side);
         match ready!(Pin::new(to).poll_write(context, leg.waiting())) {
             Ok(count) if count > 0 => {
@@ -180,6 +206,7 @@ impl<'a> Watch<'a> {
                 let start = leg.start;
                 leg.start += count;
                 leg.bytes += count as u64;
+                leg.unflushed = to_tls;
                 self.look(side, buffer.get(start..start + count).unwrap_or_default());
                 self.leg(side).put_back(buffer);
             }

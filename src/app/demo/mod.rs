@@ -8,7 +8,7 @@ use crate::password::Expected;
 use crate::secret::Secret;
 
 use super::Failure;
-use super::cli::{ClientTls, DemoArgs, Format, Show};
+use super::cli::{DemoArgs, Format, Show};
 use super::desk::Setting;
 use super::output::Dress;
 use super::proxy::{Running, start};
@@ -78,7 +78,7 @@ fn proxy(socket: &Path) -> Result<Running, Failure> {
     let setting =
         Setting { expected: Some(expected), host: None, dress, sources: Sources::default(), written: None };
     let upstream = Upstream { hosts: vec![host], connect_timeout: None };
-    start(setting, upstream, &["127.0.0.1:0".to_owned()], ClientTls::Passthrough)
+    start(setting, upstream, &["127.0.0.1:0".to_owned()])
 }
 
 fn play(addr: SocketAddr, running: &Running) -> Result<(), Failure> {

@@ -1,0 +1,553 @@
+//! Both legs of a connection until the client's startup packet may go to the server: who asks whom
+//! for TLS, who opens it, and what happens where one of them says no.
+//!
+//! ```text
+//! client ── SSLRequest ──▶ open here? ── no ──▶ carry everything as it is
+//!                             │ yes
+//!                             ▼
+//!              ask the server (mirror) ── N ──▶ N, in clear on both legs
+//!                             │ S
+//!                             ▼
+//!        S, read the ClientHello ─▶ TLS with the server ─▶ TLS with the client ─▶ first packet
+//!                                        │ auto, and it would not do
+//!                                        ▼
+//!                            dial again, pass the ClientHello on unopened
+//! ```
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+use crate::certs::Certificate;
+use crate::handshake::opened::{FaultKind, FellBack, PassedThrough, TlsFault};
+use crate::handshake::{Close, Side};
+use crate::wire::error_fields::ErrorFields;
+use crate::wire::first::First;
+use crate::wire::frontend::Untagged;
+use crate::wire::tls::{ClientHello, Records, Seen};
+
+use super::Ending;
+use super::endpoint::{PeerAddr, Stream};
+use super::proxy::Shared;
+use super::session::{ENCRYPTION_REQUEST, Ends, Facts, Verdict, greet, more};
+use super::tls::{ALPN, ClientTls, PATIENCE, ServerTls, Verify};
+use super::watch::Watch;
+
+/// Where the meeting has led.
+pub(super) enum Met {
+    /// Both ends are there, and what the client sent is on its way.
+    Both,
+    /// A cancel request waits to be brought to its server.
+    Cancel,
+}
+
+/// What follows an encryption request.
+enum Next {
+    /// The client's next first packet.
+    Greet,
+    /// Everything passes as it is.
+    Carry,
+}
+
+type Step<T> = Result<T, Box<Verdict>>;
+
+/// Meets the client, and the server as far as the client's wishes need it.
+pub(super) async fn meet(
+    shared: &Shared,
+    ends: &mut Ends,
+    facts: &mut Facts,
+    watch: &mut Watch<'_>,
+) -> Step<Met> {
+    loop {
+        let Some(client) = &mut ends.client else { return over(Ending::Closed) };
+        let first = match greet(&shared.tls, client, facts, watch).await {
+            Ok(first) => first,
+            Err(ending) => return over(ending),
+        };
+        let opens = !client.is_tls() && shared.tls.opens(facts.peer.ip());
+        let mut meeting = Meeting { shared, ends, facts, watch };
+        let next = match first {
+            First::CancelRequest => return Ok(Met::Cancel),
+            First::SslRequest if opens => meeting.ssl_request().await?,
+            First::GssEncRequest if opens => meeting.gss_request().await?,
+            First::Tls if opens => meeting.direct().await?,
+            First::Startup { .. } => {
+                meeting.startup().await?;
+                return Ok(Met::Both);
+            }
+            _ => Next::Carry,
+        };
+        if matches!(next, Next::Carry) {
+            meeting.plain_server().await?;
+            return Ok(Met::Both);
+        }
+    }
+}
+
+fn over<T>(ending: Ending) -> Step<T> {
+    Err(Box::new(Verdict::Ending(ending)))
+}
+
+/// One meeting.
+struct Meeting<'m, 'w> {
+    shared: &'m Shared,
+    ends: &'m mut Ends,
+    facts: &'m mut Facts,
+    watch: &'m mut Watch<'w>,
+}
+
+impl Meeting<'_, '_> {
+    /// The client asks for TLS, and we mean to open it.
+    async fn ssl_request(&mut self) -> Step<Next> {
+        self.request_alone()?;
+        if self.mirrors() {
+            let answer = self.ask(Untagged::SslRequest).await?;
+            if answer != b'S' {
+                return self.relay_answer(answer).await;
+            }
+        }
+        self.answer(b"S").await?;
+        let hello = self.hello().await?;
+        self.open(hello, false).await
+    }
+
+    /// The client asks for GSSAPI encryption; TLS is opened only where the server declines that.
+    async fn gss_request(&mut self) -> Step<Next> {
+        if !self.mirrors() {
+            return Ok(Next::Carry);
+        }
+        self.request_alone()?;
+        let answer = self.ask(Untagged::GssEncRequest).await?;
+        self.relay_answer(answer).await
+    }
+
+    /// The client begins with TLS at once.
+    async fn direct(&mut self) -> Step<Next> {
+        let hello = self.hello().await?;
+        let named = |hello: &ClientHello| hello.alpn.iter().any(|name| name.as_bytes() == ALPN);
+        if !hello.as_ref().is_some_and(named) {
+            if self.shared.tls.config.client == ClientTls::Auto {
+                // The server has its own way to refuse that.
+                return Ok(Next::Carry);
+            }
+            self.look_at_hello();
+            return self.fail(TlsFault { leg: Side::Client, ..self.fault(FaultKind::Alpn) });
+        }
+        if self.mirrors() && self.shared.tls.config.client == ClientTls::Auto {
+            self.dial().await?;
+        } else if self.mirrors() {
+            let answer = match self.shared.tls.config.direct {
+                true => self.dial().await.map(|()| b'S')?,
+                false => self.ask(Untagged::SslRequest).await?,
+            };
+            if answer != b'S' {
+                self.look_at_hello();
+                return self.fail(self.fault(FaultKind::Declined(answer)));
+            }
+        }
+        self.open(hello, true).await
+    }
+
+    /// An encryption request is one packet alone; what comes behind it before the answer was put there
+    /// by somebody in between (CVE-2021-23214 and its kin).
+    fn request_alone(&mut self) -> Step<()> {
+        let behind = self.watch.first_bytes().len().saturating_sub(ENCRYPTION_REQUEST);
+        self.watch.look_at_first_bytes();
+        self.facts.asked = true;
+        if behind > 0 { over(Ending::PlaintextInjected { bytes: behind }) } else { Ok(()) }
+    }
+
+    fn mirrors(&self) -> bool {
+        self.shared.tls.config.server == ServerTls::Mirror
+    }
+
+    async fn dial(&mut self) -> Step<()> {
+        self.ends.server = None;
+        let Some(reached) = self.shared.dialer.dial(self.facts.accepted, &mut self.facts.dials).await else {
+            self.watch.look_at_first_bytes();
+            let message = "pgwhy could not reach the database server (see pgwhy's report)";
+            return Err(Box::new(Verdict::Refused(Ending::NoServer, "08001", message)));
+        };
+        self.facts.reached(&reached);
+        self.ends.server = Some(Stream::Plain(reached.socket));
+        Ok(())
+    }
+
+    async fn plain_server(&mut self) -> Step<()> {
+        if self.ends.server.is_none() { self.dial().await } else { Ok(()) }
+    }
+
+    /// Asks the server, and gives its one byte; nothing may follow an `S` in clear.
+    async fn ask(&mut self, request: Untagged<'_>) -> Step<u8> {
+        self.plain_server().await?;
+        let Some(server) = &mut self.ends.server else { return over(Ending::Closed) };
+        let mut packet = Vec::with_capacity(ENCRYPTION_REQUEST);
+        request.encode(&mut packet);
+        let mut answer = [0; 16];
+        let count = match server.write_all(&packet).await {
+            Ok(()) => server.read(&mut answer).await,
+            Err(error) => Err(error),
+        };
+        match count {
+            Ok(0) | Err(_) => {
+                let how = if count.is_ok() { Close::Eof } else { Close::Reset };
+                self.watch.note_close(Side::Server, how);
+                over(Ending::Closed)
+            }
+            Ok(count) => {
+                let byte = answer.first().copied().unwrap_or_default();
+                if !matches!(byte, b'S' | b'G' | b'N') {
+                    // An error message, or another protocol: whoever asked gets it whole.
+                    self.watch.put(Side::Server, answer.get(..count).unwrap_or_default());
+                } else if count > 1 && byte == b'S' {
+                    return self.fail(self.fault(FaultKind::Injected(count - 1)));
+                }
+                Ok(byte)
+            }
+        }
+    }
+
+    /// Gives the server's own answer to the client.
+    async fn relay_answer(&mut self, answer: u8) -> Step<Next> {
+        if !matches!(answer, b'S' | b'G' | b'N') {
+            return Ok(Next::Carry);
+        }
+        self.answer(&[answer]).await?;
+        Ok(if answer == b'N' { Next::Greet } else { Next::Carry })
+    }
+
+    async fn answer(&mut self, bytes: &[u8]) -> Step<()> {
+        let Some(client) = &mut self.ends.client else { return over(Ending::Closed) };
+        if client.write_all(bytes).await.is_err() {
+            self.watch.note_close(Side::Client, Close::Reset);
+            return over(Ending::Closed);
+        }
+        self.watch.look(Side::Server, bytes);
+        Ok(())
+    }
+
+    /// Reads the ClientHello; it stays among the first bytes. `None` where they are no TLS.
+    async fn hello(&mut self) -> Step<Option<ClientHello>> {
+        loop {
+            let bytes = self.watch.first_bytes();
+            let (mut hello, mut other) = (None, false);
+            let mut records = Records::default();
+            records.push(bytes, |seen| match seen {
+                Seen::ClientHello(seen) => hello = Some(seen),
+                Seen::NotTls => other = true,
+                _ => {}
+            });
+            if hello.is_some() || other || bytes.len() > MAX_HELLO {
+                return Ok(hello);
+            }
+            let Some(client) = &mut self.ends.client else { return over(Ending::Closed) };
+            if let Err(ending) = more(client, self.watch, true).await {
+                return over(ending);
+            }
+        }
+    }
+
+    fn look_at_hello(&mut self) {
+        self.watch.look_at_first_bytes();
+    }
+
+    /// TLS on both legs; the server first, so that nothing is promised that can't be kept.
+    async fn open(&mut self, hello: Option<ClientHello>, direct: bool) -> Step<Next> {
+        let name = hello.as_ref().and_then(|hello| hello.server_name.clone());
+        if self.mirrors()
+            && let Some(why) = self.open_server(name.as_deref()).await?
+        {
+            return self.pass(why, direct).await;
+        }
+        let Some(side) = self.shared.tls.server_side() else { return over(Ending::Closed) };
+        let bytes = self.watch.first_bytes().to_vec();
+        self.look_at_hello();
+        let Some(socket) = self.ends.client.take().and_then(Stream::into_socket) else {
+            return over(Ending::Closed);
+        };
+        let accepted = self.facts.accepted;
+        match side.accept(socket, bytes, accepted).await {
+            Ok((stream, mut seen)) => {
+                self.ends.client = Some(stream);
+                let legs = self.watch.observer.legs();
+                let servers = legs.server.as_ref().and_then(|server| server.chain.first());
+                seen.has_servers_certificate = servers.is_some_and(|leaf| leaf.as_slice() == side.leaf());
+                seen.direct = direct;
+                legs.client = Some(seen);
+                self.watch.observer.opened(accepted.elapsed());
+                Ok(Next::Greet)
+            }
+            Err((fault, seen)) => {
+                self.watch.observer.legs().client = Some(seen);
+                if self.shared.tls.pass_from_now_on(self.facts.peer.ip()) {
+                    self.watch.observer.legs().passed_through = Some(PassedThrough::ClientNeeds);
+                }
+                self.fail(fault)
+            }
+        }
+    }
+
+    /// TLS with the server on the client's behalf; the answer is why `auto` had better not.
+    async fn open_server(&mut self, client_sni: Option<&str>) -> Step<Option<PassedThrough>> {
+        let auto = self.shared.tls.config.client == ClientTls::Auto;
+        let Some(socket) = self.ends.server.take().and_then(Stream::into_socket) else {
+            return over(Ending::Closed);
+        };
+        let Some(connector) = self.shared.tls.connector() else { return over(Ending::Closed) };
+        let host = self.facts.host.clone();
+        let connecting = connector.connect(socket, &host, client_sni, Verify::Chain, self.facts.accepted);
+        let connected = if auto {
+            match timeout(PATIENCE, connecting).await {
+                Ok(connected) => connected,
+                Err(_) => return Ok(Some(PassedThrough::ServerFailed)),
+            }
+        } else {
+            connecting.await
+        };
+        match connected {
+            Ok((stream, seen)) => {
+                let side = self.shared.tls.server_side();
+                let leaf = seen.chain.first().map(Vec::as_slice);
+                let own = side.as_ref().is_some_and(|side| side.is_given() && leaf == Some(side.leaf()));
+                let unfit = if seen.certificate_requested && !connector.has_certificate() {
+                    Some(PassedThrough::CertificateRequested)
+                } else if !own && self.shared.tls.config.login.is_none() {
+                    Some(PassedThrough::OtherCertificate)
+                } else {
+                    None
+                };
+                if let Some(why) = unfit.filter(|_| auto) {
+                    self.shared.tls.pass_from_now_on(self.facts.peer.ip());
+                    return Ok(Some(why));
+                }
+                self.watch.observer.legs().server = Some(seen);
+                self.ends.server = Some(stream);
+                Ok(None)
+            }
+            Err(_) if auto => Ok(Some(PassedThrough::ServerFailed)),
+            Err(refused) => {
+                let legs = self.watch.observer.legs();
+                (legs.server, legs.fault) = (Some(refused.seen), Some(refused.fault));
+                self.tell_inside().await
+            }
+        }
+    }
+
+    /// The client has been promised TLS: it is opened, so that the reason arrives.
+    async fn tell_inside<T>(&mut self) -> Step<T> {
+        let bytes = self.watch.first_bytes().to_vec();
+        self.look_at_hello();
+        let socket = self.ends.client.take().and_then(Stream::into_socket);
+        if let (Some(side), Some(socket)) = (self.shared.tls.server_side(), socket)
+            && let Ok((stream, seen)) = side.accept(socket, bytes, self.facts.accepted).await
+        {
+            self.watch.observer.legs().client = Some(seen);
+            self.ends.client = Some(stream);
+        }
+        Err(Box::new(Verdict::Refused(Ending::Failed, "08006", NO_SERVER_TLS)))
+    }
+
+    /// Back to carrying TLS unopened, with a fresh connection: the server's has begun with us.
+    async fn pass(&mut self, why: PassedThrough, direct: bool) -> Step<Next> {
+        let hello = self.watch.drop_put(Side::Client);
+        self.dial().await?;
+        if !direct && self.ask(Untagged::SslRequest).await? != b'S' {
+            return over(Ending::Closed);
+        }
+        self.watch.put(Side::Client, &hello);
+        self.watch.observer.legs().passed_through = Some(why);
+        Ok(Next::Carry)
+    }
+
+    fn fault(&self, kind: FaultKind) -> TlsFault {
+        match self.shared.tls.connector() {
+            Some(connector) => connector.fault(kind, &self.facts.host),
+            None => TlsFault {
+                leg: Side::Server,
+                kind,
+                host: None,
+                now_unix: 0,
+                roots: Vec::new(),
+                system_roots: false,
+            },
+        }
+    }
+
+    fn fail<T>(&mut self, fault: TlsFault) -> Step<T> {
+        self.watch.observer.legs().fault = Some(fault);
+        over(Ending::Failed)
+    }
+}
+
+/// The server's leg, where it does not mirror the client's.
+impl Meeting<'_, '_> {
+    /// The client's startup packet is there: the server is met as `server_tls` says.
+    async fn startup(&mut self) -> Step<()> {
+        let client_tls = self.ends.client.as_ref().is_some_and(Stream::is_tls);
+        if self.shared.tls.requires_client_tls() && !client_tls {
+            self.watch.look_at_first_bytes();
+            let fault = TlsFault { leg: Side::Client, ..self.fault(FaultKind::Required) };
+            self.watch.observer.legs().fault = Some(fault);
+            let message = "pgwhy accepts only TLS here (--client-tls)";
+            return Err(Box::new(Verdict::Refused(Ending::Failed, "28000", message)));
+        }
+        if self.shared.tls.config.client == ClientTls::VerifyFull {
+            self.certificate_names_user()?;
+        }
+        match self.shared.tls.config.server {
+            ServerTls::Mirror | ServerTls::Disable => self.plain_server().await,
+            ServerTls::Prefer => self.first_then_other(true).await,
+            ServerTls::Allow => self.first_then_other(false).await,
+            ServerTls::Require | ServerTls::VerifyCa | ServerTls::VerifyFull => {
+                self.dial().await?;
+                match self.begin_tls().await? {
+                    Ok(()) => Ok(()),
+                    Err(fault) => {
+                        self.watch.look_at_first_bytes();
+                        self.watch.observer.legs().fault = Some(*fault);
+                        Err(Box::new(Verdict::Refused(Ending::Failed, "08006", NO_SERVER_TLS)))
+                    }
+                }
+            }
+        }
+    }
+
+    /// As PostgreSQL's `clientcert=verify-full`: the common name is the user's.
+    fn certificate_names_user(&mut self) -> Step<()> {
+        let startup = self.watch.first_bytes();
+        let user = startup_user(startup);
+        let legs = self.watch.observer.legs();
+        let leaf = legs.client.as_ref().and_then(|client| client.chain.first());
+        let common_name = leaf
+            .and_then(|leaf| Certificate::parse(leaf).ok())
+            .and_then(|leaf| leaf.subject.common_name);
+        if common_name.is_some() && common_name.as_deref().map(str::as_bytes) == user.as_deref() {
+            return Ok(());
+        }
+        self.watch.look_at_first_bytes();
+        let kind = FaultKind::UserMismatch { common_name };
+        self.watch.observer.legs().fault = Some(TlsFault { leg: Side::Client, ..self.fault(kind) });
+        let message = "the client certificate does not name this user (pgwhy, --client-tls verify-full)";
+        Err(Box::new(Verdict::Refused(Ending::Failed, "28000", message)))
+    }
+
+    /// Asks the server for TLS and does the handshake; the inner error is a reason to fall back.
+    async fn begin_tls(&mut self) -> Step<Result<(), Box<TlsFault>>> {
+        if matches!(self.facts.server, Some(PeerAddr::Unix(_))) {
+            // libpq uses no TLS on Unix sockets, whatever sslmode says.
+            return Ok(Ok(()));
+        }
+        if !self.shared.tls.config.direct {
+            let answer = self.ask(Untagged::SslRequest).await?;
+            self.watch.observer.legs().server_answer = Some(answer);
+            if answer != b'S' {
+                self.watch.drop_put(Side::Server);
+                return Ok(Err(Box::new(self.fault(FaultKind::Declined(answer)))));
+            }
+        }
+        let Some(socket) = self.ends.server.take().and_then(Stream::into_socket) else {
+            return over(Ending::Closed);
+        };
+        let Some(connector) = self.shared.tls.connector() else { return over(Ending::Closed) };
+        let verify = Verify::of(self.shared.tls.config.server);
+        let host = self.facts.host.clone();
+        let asked = self.watch.observer.legs().client.as_ref().and_then(|client| client.server_name.clone());
+        match connector.connect(socket, &host, asked.as_deref(), verify, self.facts.accepted).await {
+            Ok((stream, seen)) => {
+                self.ends.server = Some(stream);
+                self.watch.observer.legs().server = Some(seen);
+                Ok(Ok(()))
+            }
+            Err(refused) => {
+                self.watch.observer.legs().server = Some(refused.seen);
+                Ok(Err(Box::new(refused.fault)))
+            }
+        }
+    }
+
+    /// libpq's `prefer` (TLS first) and `allow` (TLS second): the other way where the first one is
+    /// declined, fails, or is refused with an error before any authentication request
+    /// (fe-connect.c, PQconnectPoll, CONNECTION_AWAITING_RESPONSE). libpq goes on to retry after a refused
+    /// password too; we can't, as only the client can log in again.
+    async fn first_then_other(&mut self, tls_first: bool) -> Step<()> {
+        self.dial().await?;
+        let on_socket = matches!(self.facts.server, Some(PeerAddr::Unix(_)));
+        let mut why = None;
+        if tls_first && !on_socket {
+            match self.begin_tls().await? {
+                // The same connection goes on in clear.
+                Err(fault) if matches!(fault.kind, FaultKind::Declined(b'N')) => return Ok(()),
+                Err(fault) => why = Some(format!("{:?}", fault.kind)),
+                Ok(()) => {}
+            }
+        }
+        if why.is_none() {
+            if on_socket {
+                return Ok(());
+            }
+            match self.try_startup().await? {
+                None => return Ok(()),
+                Some(refusal) => why = Some(refusal),
+            }
+        }
+        let from_tls = tls_first;
+        self.watch.observer.legs().fell_back = Some(FellBack { from_tls, why: why.unwrap_or_default() });
+        self.dial().await?;
+        if tls_first {
+            self.watch.observer.legs().server = None;
+            return Ok(());
+        }
+        match self.begin_tls().await? {
+            Ok(()) => Ok(()),
+            Err(fault) => {
+                self.watch.look_at_first_bytes();
+                self.watch.observer.legs().fault = Some(*fault);
+                Err(Box::new(Verdict::Refused(Ending::Failed, "08006", NO_SERVER_TLS)))
+            }
+        }
+    }
+
+    /// Sends the startup packet and reads the first answer; an error message is a reason to try the other
+    /// way, anything else is put into our hands.
+    async fn try_startup(&mut self) -> Step<Option<String>> {
+        let startup = self.watch.first_bytes().to_vec();
+        let Some(server) = &mut self.ends.server else { return over(Ending::Closed) };
+        let sent = async {
+            server.write_all(&startup).await?;
+            server.flush().await
+        };
+        let mut answer = vec![0; 4096];
+        let count = match sent.await {
+            Ok(()) => server.read(&mut answer).await.unwrap_or(0),
+            Err(_) => 0,
+        };
+        if count == 0 {
+            return Ok(Some("the server closed".into()));
+        }
+        if answer.first() == Some(&b'E') {
+            let fields = answer.get(5..count).and_then(|body| ErrorFields::decode(body).ok());
+            let said = fields.as_ref().and_then(|fields| fields.get(b'M')).unwrap_or_default();
+            return Ok(Some(String::from_utf8_lossy(said).into_owned()));
+        }
+        self.watch.look_at_first_bytes();
+        self.watch.put(Side::Server, answer.get(..count).unwrap_or_default());
+        Ok(None)
+    }
+}
+
+/// The user of a startup packet.
+fn startup_user(packet: &[u8]) -> Option<Vec<u8>> {
+    match Untagged::decode(packet.get(4..)?).ok()? {
+        Untagged::Startup(startup) => {
+            let user = startup.parameters.iter().rev().find(|(name, _)| *name == b"user");
+            user.map(|(_, value)| value.to_vec())
+        }
+        _ => None,
+    }
+}
+
+/// What a client is told when the server's leg has no TLS that will do.
+const NO_SERVER_TLS: &str = "pgwhy could not establish TLS with the database server (see pgwhy's report)";
+
+/// A ClientHello is a few hundred bytes, with post-quantum key shares some 1,800; rustls reads no
+/// longer handshake message than 64 KiB, and ours is in our first buffer.
+const MAX_HELLO: usize = 16 * 1024 - 1;

@@ -1,0 +1,306 @@
+//! A pair in the engine of which at least one leg is TLS of ours.
+//!
+//! ```text
+//! recv ─ records ─▶ decrypt ─▶ the other leg's records (or its bytes) ─▶ send
+//!                                   └─ would block ─▶ kept; nothing is read until it went out
+//! ```
+
+use std::io::{self, IoSlice, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::event::epoll::EventFlags;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
+use rustls::Connection;
+
+use super::endpoint::Carried;
+use super::pair::Turn;
+use super::watch::other;
+use super::{Guard, Totals};
+use crate::handshake::{Close, Side};
+
+/// Two legs and the flows between them.
+pub(super) struct TlsPair {
+    client: End,
+    server: End,
+    up: Flow,
+    down: Flow,
+    first: Option<(Side, Close)>,
+    guard: Box<dyn Guard>,
+}
+
+/// One leg.
+struct End {
+    socket: OwnedFd,
+    tls: Option<Box<Connection>>,
+    /// Bytes of the protocol that a leg in clear has not taken yet.
+    waiting: Vec<u8>,
+    sent: usize,
+    readable: bool,
+    /// Nothing more comes.
+    ended: bool,
+    /// It can't be written to.
+    gone: bool,
+}
+
+/// One direction.
+#[derive(Debug, Default)]
+struct Flow {
+    bytes: u64,
+    done: bool,
+}
+
+impl std::fmt::Debug for TlsPair {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TlsPair").field("up", &self.up).field("down", &self.down).finish_non_exhaustive()
+    }
+}
+
+/// How a flow's step ended.
+enum Moved {
+    /// Something was carried.
+    Some,
+    /// Nothing to carry, or no room.
+    Nothing,
+}
+
+impl TlsPair {
+    pub(super) fn new(client: Carried, server: Carried, guard: Box<dyn Guard>) -> Self {
+        let (up, down) = (Flow::default(), Flow::default());
+        Self { client: End::new(client), server: End::new(server), up, down, first: None, guard }
+    }
+
+    pub(super) fn sockets(&self) -> (BorrowedFd<'_>, BorrowedFd<'_>) {
+        (self.client.socket.as_fd(), self.server.socket.as_fd())
+    }
+
+    /// Notes what an event said about one of the sockets.
+    pub(super) fn note(&mut self, side: Side, flags: EventFlags) {
+        let end = match side {
+            Side::Client => &mut self.client,
+            Side::Server => &mut self.server,
+        };
+        end.readable |=
+            flags.intersects(EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
+        end.gone |= end.ended && flags.intersects(EventFlags::HUP | EventFlags::ERR);
+    }
+
+    /// Carries what can be carried now, within bounds.
+    pub(super) fn turn(&mut self, buffer: &mut [u8]) -> Turn {
+        for _ in 0..ROUNDS {
+            let up = self.step(Side::Client, buffer);
+            let down = self.step(Side::Server, buffer);
+            if self.up.done && self.down.done {
+                return Turn::Ended;
+            }
+            if matches!((up, down), (Moved::Nothing, Moved::Nothing)) {
+                return Turn::Idle;
+            }
+        }
+        Turn::Again
+    }
+
+    fn step(&mut self, side: Side, buffer: &mut [u8]) -> Moved {
+        let (flow, from, to) = match side {
+            Side::Client => (&mut self.up, &mut self.client, &mut self.server),
+            Side::Server => (&mut self.down, &mut self.server, &mut self.client),
+        };
+        if flow.done {
+            return Moved::Nothing;
+        }
+        match to.flush() {
+            Ok(true) => {}
+            Ok(false) => return Moved::Nothing,
+            Err(_) => to.gone = true,
+        }
+        if to.gone {
+            flow.done = true;
+            self.first.get_or_insert((other(side), Close::Reset));
+            return Moved::Some;
+        }
+        let count = match from.read(buffer) {
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Moved::Nothing,
+            Err(_) => {
+                // Broken records, or a reset: neither direction can go on.
+                from.alert();
+                self.first.get_or_insert((side, Close::Reset));
+                (self.up.done, self.down.done) = (true, true);
+                return Moved::Some;
+            }
+        };
+        if count == 0 {
+            flow.done = true;
+            to.finish();
+            self.first.get_or_insert((side, Close::Eof));
+            return Moved::Some;
+        }
+        flow.bytes += count as u64;
+        // A failure shows itself at the next flush.
+        to.write(buffer.get(..count).unwrap_or_default());
+        Moved::Some
+    }
+
+    /// Closes both sockets and tells the guard.
+    pub(super) fn end(self) {
+        let totals = Totals { client_bytes: self.up.bytes, server_bytes: self.down.bytes, first: self.first };
+        drop((self.client, self.server));
+        self.guard.ended(totals);
+    }
+}
+
+impl End {
+    fn new(carried: Carried) -> Self {
+        let (socket, tls) = match carried {
+            Carried::Plain(socket) => (socket, None),
+            Carried::Tls(socket, mut tls) => {
+                // What is given to it at once is bounded by our own buffer.
+                tls.set_buffer_limit(None);
+                (socket, Some(tls))
+            }
+        };
+        Self { socket, tls, waiting: Vec::new(), sent: 0, readable: true, ended: false, gone: false }
+    }
+
+    /// Bytes of the protocol; `Ok(0)` at the end.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Some(tls) = &mut self.tls else {
+            return receive(self.socket.as_fd(), &mut self.readable, buffer).inspect(|count| {
+                self.ended |= *count == 0;
+            });
+        };
+        loop {
+            match tls.reader().read(buffer) {
+                Ok(count) => {
+                    self.ended |= count == 0;
+                    return Ok(count);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // An end without close_notify: PostgreSQL's clients leave like that, and the protocol
+                // inside has its own Terminate.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    self.ended = true;
+                    return Ok(0);
+                }
+                Err(error) => return Err(error),
+            }
+            // Half of the buffer is for records, so that one read of the socket takes several.
+            let count = match receive(self.socket.as_fd(), &mut self.readable, buffer) {
+                Ok(count) => count,
+                Err(error) => return Err(error),
+            };
+            let mut records = buffer.get(..count).unwrap_or_default();
+            if count == 0 {
+                tls.read_tls(&mut records)?;
+                let _ = tls.process_new_packets();
+                continue;
+            }
+            while !records.is_empty() {
+                tls.read_tls(&mut records)?;
+                tls.process_new_packets().map_err(io::Error::other)?;
+            }
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        match &mut self.tls {
+            Some(tls) => {
+                if tls.writer().write_all(bytes).is_err() {
+                    self.gone = true;
+                }
+            }
+            None => match send(self.socket.as_fd(), bytes, SendFlags::NOSIGNAL) {
+                Ok(count) if count == bytes.len() => return,
+                Ok(count) => self.waiting.extend_from_slice(bytes.get(count..).unwrap_or_default()),
+                Err(Errno::AGAIN | Errno::INTR) => self.waiting.extend_from_slice(bytes),
+                Err(_) => self.gone = true,
+            },
+        }
+        if self.flush().is_err() {
+            self.gone = true;
+        }
+    }
+
+    /// Sends what waits; true when nothing does any more.
+    fn flush(&mut self) -> io::Result<bool> {
+        if let Some(tls) = &mut self.tls {
+            while tls.wants_write() {
+                match tls.write_tls(&mut Out(self.socket.as_fd())) {
+                    Ok(_) => {}
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            return Ok(true);
+        }
+        while let Some(rest) = self.waiting.get(self.sent..).filter(|rest| !rest.is_empty()) {
+            match send(self.socket.as_fd(), rest, SendFlags::NOSIGNAL) {
+                Ok(count) => self.sent += count,
+                Err(Errno::AGAIN) => return Ok(false),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        if self.sent > 0 {
+            // A leg that caught up holds no buffer.
+            self.waiting = Vec::new();
+            self.sent = 0;
+        }
+        Ok(true)
+    }
+
+    /// The other end says no more: so do we.
+    fn finish(&mut self) {
+        if let Some(tls) = &mut self.tls {
+            tls.send_close_notify();
+        }
+        // A receiver that is already gone can't be told, and does not need to be.
+        let _ = self.flush();
+        let _ = shutdown(self.socket.as_fd(), Shutdown::Write);
+    }
+
+    /// Sends the alert that a broken record has caused.
+    fn alert(&mut self) {
+        let _ = self.flush();
+    }
+}
+
+/// Reads from a socket; what is `readable` is asked until a read is short.
+fn receive(socket: BorrowedFd<'_>, readable: &mut bool, buffer: &mut [u8]) -> io::Result<usize> {
+    if !*readable {
+        return Err(io::ErrorKind::WouldBlock.into());
+    }
+    loop {
+        match recv(socket, &mut *buffer, RecvFlags::empty()) {
+            Ok((_, count)) => return Ok(count),
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => {
+                *readable = false;
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+/// A socket to write records to.
+struct Out<'a>(BorrowedFd<'a>);
+
+impl Write for Out<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(send(self.0, bytes, SendFlags::NOSIGNAL)?)
+    }
+
+    fn write_vectored(&mut self, records: &[IoSlice<'_>]) -> io::Result<usize> {
+        // Rust's runtime ignores SIGPIPE, so this fails as `send` does.
+        Ok(rustix::io::writev(self.0, records)?)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Steps in one turn before the other pairs of the thread get theirs.
+const ROUNDS: usize = 8;
