@@ -5,6 +5,7 @@
 //! tests the password that should have been used and a small fixed list of known mistakes in it,
 //! never a guessing run. Nothing here does I/O, and nothing that comes out holds the password.
 
+pub mod bridge;
 mod candidates;
 pub mod mock;
 mod mutate;

@@ -98,11 +98,17 @@ pub fn client_proof(client_key: &Key, auth_message: &[u8]) -> Key {
 /// Whether a client's proof was made with the password behind `stored_key`, in constant time
 /// (`verify_client_proof`). A proof of another length than 32 bytes does not fit.
 pub fn client_proof_fits(stored_key: &Key, auth_message: &[u8], proof: &[u8]) -> bool {
-    let Ok(proof) = <&[u8; KEY_LEN]>::try_from(proof) else { return false };
+    client_key_of_proof(stored_key, auth_message, proof).is_some()
+}
+
+/// The ClientKey that a right proof gives away: who holds StoredKey and sees one can log in as
+/// this client elsewhere. `None` where [`client_proof_fits`] says no.
+pub fn client_key_of_proof(stored_key: &Key, auth_message: &[u8], proof: &[u8]) -> Option<Key> {
+    let proof = <&[u8; KEY_LEN]>::try_from(proof).ok()?;
     let signature = hmac_sha256(stored_key.expose(), &[auth_message]);
     let client_key = Secret::new(xor(proof, signature.expose()));
     let made_with = self::stored_key(&client_key);
-    made_with.expose().ct_eq(stored_key.expose()).into()
+    bool::from(made_with.expose().ct_eq(stored_key.expose())).then_some(client_key)
 }
 
 /// ServerSignature := HMAC(ServerKey, AuthMessage), which the server sends as `v=`
