@@ -420,7 +420,7 @@ impl History {
                 before: Duration::ZERO,
                 lasted: attempt.elapsed,
                 outcome: *outcome,
-                encrypted: attempt.record.tls.is_some() || attempt.record.gss_encrypted,
+                encrypted: attempt.record.is_client_encrypted(),
                 ended: *outcome == Outcome::Failed || (closed_early && !looks_logged_in(&attempt.record)),
                 cause: finding.as_ref().map(|finding| (finding.cause, finding.summary.clone())),
             },

@@ -134,6 +134,10 @@ causes! {
         "The client insists on TLS and the server has none"
         ["client_gave_up" "hello_after_n"]
         ["turn TLS on at the server (ssl = on), or allow plaintext: sslmode=prefer or disable"]
+    TlsRequiredByProxy "tls_required_by_proxy" Client [SslRequest]
+        "The client came without TLS, and pgwhy was told to accept nothing else"
+        []
+        ["put sslmode=require into the client's connection string" "or run pgwhy with --client-tls allow"]
     SslRequestError "ssl_request_error" Server [SslRequest]
         "The server answered the SSLRequest with an error that drivers hide"
         []
@@ -290,7 +294,7 @@ causes! {
         "The client can bind to the channel and thinks the server can't: something in between took SCRAM-SHA-256-PLUS away"
         []
         ["whatever terminates TLS in between must not take SCRAM-SHA-256-PLUS away; or channel_binding=disable"]
-    ChannelBindingMismatch "channel_binding_mismatch" Proxy [ScramClientFinal]
+    ChannelBindingMismatch "channel_binding_mismatch" Proxy [ScramClientFirst ScramClientFinal]
         "The client bound to another certificate than the server's: TLS is opened in between"
         ["terminated_in_between" "driver_hash"]
         ["pass TLS through unopened, or give what opens it the server's own certificate; or channel_binding=disable"]

@@ -13,6 +13,7 @@ mod encryption;
 mod finding;
 mod fixes;
 mod middle;
+mod opened;
 mod opening;
 mod password;
 mod path;
@@ -45,19 +46,22 @@ pub fn diagnose(record: &Record, context: &Context<'_>) -> Diagnosis {
     }
     if record.session.ready.is_some() {
         let mut warnings = session::warnings(record, context);
+        warnings.extend(opened::warnings(record));
         warnings.extend(rules::warning(record, context));
         return Diagnosis { warnings, ..Diagnosis::without_finding(Outcome::Ok) };
     }
     let finding = opening::broken_start(record, context)
         .or_else(|| path::unreachable(context))
+        .or_else(|| opened::finding(record))
         .or_else(|| path::not_postgres(record))
         .or_else(|| encryption::negotiation(record, context))
-        .or_else(|| encryption::tls(record, context))
+        .or_else(|| if opened::has_opened(record) { None } else { encryption::tls(record, context) })
         .or_else(|| refused(record, context));
     match finding {
         Some(finding) => Diagnosis::failed(settled(record, context, finding)),
         None if encryption::is_opaque(record) => {
-            let notes = encryption::outside(record, context);
+            let mut notes = encryption::outside(record, context);
+            notes.extend(opened::note(record));
             Diagnosis { notes, ..Diagnosis::without_finding(Outcome::Opaque) }
         }
         None => Diagnosis::failed(settled(record, context, departure::left(record))),
@@ -67,7 +71,7 @@ pub fn diagnose(record: &Record, context: &Context<'_>) -> Diagnosis {
 /// Makes a finding as sure as the context allows.
 fn settled(record: &Record, context: &Context<'_>, finding: Finding) -> Finding {
     let finding = rules::settle(record, context, finding);
-    proof::settle(record, context, finding)
+    opened::bridged(record, proof::settle(record, context, finding))
 }
 
 /// The server said why it refused.

@@ -87,7 +87,7 @@ pub(super) fn warning(record: &Record, context: &Context<'_>) -> Option<Warning>
     let connection = connection(record, context.our_ip, context.server_is_local)?;
     let decision = decide(&rules.file, &connection, &rules.world);
     let seen = asked(record).or(record.session.authenticated.map(|_| Seen::Unasked))?;
-    let encrypted = record.tls.is_some() || record.gss_encrypted;
+    let encrypted = record.is_server_encrypted();
     if encrypted || !decision.certain || follows(decision.verdict, seen) {
         return None;
     }

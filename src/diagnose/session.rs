@@ -158,7 +158,7 @@ pub(super) fn warnings(record: &Record, context: &Context<'_>) -> Vec<Warning> {
             "md5 authentication is deprecated and goes in a later major version: use scram-sha-256",
         );
     }
-    let plaintext = record.tls.is_none() && !record.gss_encrypted;
+    let plaintext = !record.is_client_encrypted();
     if method == Some("password") && plaintext {
         warn("cleartext_password", "the password crossed the network unencrypted");
     }

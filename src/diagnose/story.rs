@@ -38,7 +38,7 @@ const LONGEST_LOGIN: Duration = Duration::from_secs(10);
 /// The second attempt, in plaintext, that hides what the first, over TLS, failed of.
 pub(super) fn masked(record: &Record, context: &Context<'_>) -> Option<Finding> {
     let earlier = context.earlier?;
-    let here_encrypted = record.tls.is_some() || record.gss_encrypted;
+    let here_encrypted = record.is_client_encrypted();
     let failed = match earlier.outcome {
         Outcome::Failed => true,
         Outcome::Opaque => earlier.ended && earlier.lasted < LONGEST_LOGIN,
@@ -135,8 +135,12 @@ impl Profile {
     }
 }
 
-/// The TLS version in use, as far as the hellos show it.
+/// The TLS version in use on the client's leg, as far as it is known.
 pub fn tls_version(record: &Record) -> Option<String> {
+    let opened = record.legs.as_deref().and_then(|legs| legs.client.as_ref()).and_then(|client| client.version);
+    if let Some(version) = opened {
+        return Some(version_name(version));
+    }
     let tls = record.tls.as_ref()?;
     Some(tls.server_hello.as_ref().map_or_else(|| "TLS".into(), |(hello, _)| version_name(hello.version)))
 }

@@ -25,6 +25,7 @@ pub struct Rung {
 pub fn ladder(record: &Record, failed: Option<Step>) -> Vec<Rung> {
     let mut rungs = Rungs { rungs: Vec::with_capacity(8), since: Duration::ZERO };
     negotiation(record, &mut rungs);
+    opened(record, &mut rungs);
     if let Some(startup) = &record.startup {
         let note = format!(
             "protocol {}, user={} database={}",
@@ -102,6 +103,21 @@ fn negotiation(record: &Record, rungs: &mut Rungs) {
     for (side, alert, at) in &tls.alerts {
         let note = format!("alert {} ({})", alert.description, alert.name());
         rungs.push(Step::TlsHandshake, *side, *at, note);
+    }
+}
+
+/// A rung for TLS that we are an end of.
+fn opened(record: &Record, rungs: &mut Rungs) {
+    let Some(legs) = record.legs.as_deref() else { return };
+    for (leg, with, tls) in [(Side::Server, "the server", &legs.server), (Side::Client, "the client", &legs.client)] {
+        let Some(tls) = tls else { continue };
+        let Some(version) = tls.version else { continue };
+        let version = crate::wire::tls::version_name(version);
+        let cipher = tls.cipher.as_deref().map_or_else(String::new, |cipher| format!(", {cipher}"));
+        let resumed = if tls.resumed { ", resumed" } else { "" };
+        let note = format!("{version} between pgwhy and {with}{cipher}{resumed}");
+        rungs.rungs.push(Rung { step: Step::TlsHandshake, leg, ok: Some(true), took: Some(tls.took), note });
+        rungs.since = rungs.since.max(tls.at);
     }
 }
 

@@ -8,7 +8,7 @@ use crate::wire::first::First;
 use crate::wire::reader::WireError;
 use crate::wire::tls::{Alert, ClientHello, ServerHello};
 
-use super::opened::Legs;
+use super::opened::{Legs, OpenedTls};
 use super::{Close, Side};
 
 /// The steps of a login, in their order; the ids are those of docs/causes.toml.
@@ -422,6 +422,21 @@ pub struct Record {
 }
 
 impl Record {
+    /// Whether the client's way to us is encrypted (through to the server, where nothing is opened).
+    pub fn is_client_encrypted(&self) -> bool {
+        self.tls.is_some() || self.gss_encrypted
+    }
+
+    /// Whether the way to the server is encrypted: what its pg_hba.conf goes by.
+    pub fn is_server_encrypted(&self) -> bool {
+        let is_up = |tls: &OpenedTls| tls.version.is_some();
+        match self.legs.as_deref() {
+            Some(legs) if legs.server.as_ref().is_some_and(is_up) => true,
+            Some(legs) if legs.client.as_ref().is_some_and(is_up) => self.gss_encrypted,
+            _ => self.is_client_encrypted(),
+        }
+    }
+
     /// The user of the startup packet.
     pub fn user(&self) -> Option<&[u8]> {
         self.startup.as_ref()?.get("user").filter(|user| !user.is_empty())

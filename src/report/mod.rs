@@ -16,6 +16,7 @@ use crate::handshake::driver::recognise;
 use crate::handshake::ladder::{Rung, ladder, text};
 use crate::handshake::record::ErrorSeen;
 use crate::handshake::{Record, Side, Step};
+use crate::wire::tls::version_name;
 
 /// One connection, ready to be shown.
 #[derive(Clone, Debug)]
@@ -105,7 +106,7 @@ impl Report {
         let parameter = |name: &str| record.startup.as_ref().and_then(|startup| startup.get(name));
         let shown = |bytes: Option<&[u8]>| bytes.filter(|bytes| !bytes.is_empty()).map(text);
         let client_tls = tls(record);
-        let server_tls = if ssl_answered_by_us { Tls::default() } else { client_tls.clone() };
+        let server_tls = server_tls(record, ssl_answered_by_us, &client_tls);
         let failed = diagnosis.finding.as_ref().map(|finding| finding.step);
         let mut steps = Vec::with_capacity(8);
         if let Some(reached) = way.reached {
@@ -146,6 +147,18 @@ impl Report {
             elapsed: record.ended,
         }
     }
+}
+
+/// TLS on the server's leg: our own where we are an end of it, the client's where it passes through.
+fn server_tls(record: &Record, ssl_answered_by_us: bool, client: &Tls) -> Tls {
+    let Some(legs) = record.legs.as_deref().filter(|legs| legs.client.is_some() || legs.server.is_some() || legs.server_answer.is_some())
+    else {
+        return if ssl_answered_by_us { Tls::default() } else { client.clone() };
+    };
+    let answer = legs.server_answer.map(char::from);
+    let Some(server) = &legs.server else { return Tls { asked: answer.is_some(), answer, version: None } };
+    let answer = answer.or_else(|| (!server.direct).then_some('S'));
+    Tls { asked: true, answer, version: server.version.map(version_name) }
 }
 
 fn tls(record: &Record) -> Tls {
