@@ -97,7 +97,9 @@ impl Sources {
     pub(super) fn gather(&self, attempt: &Attempt, finding: &Finding, busy: bool) -> Gathered {
         let record = &attempt.record;
         let mut gathered = Gathered::default();
-        if attempt.server.is_none() || record.startup.is_none() {
+        // A login that worked is no refusal: nobody has a line about it.
+        let worked = record.session.ready.is_some();
+        if attempt.server.is_none() || record.startup.is_none() || worked {
             return gathered;
         }
         if let (Some(nonce), Some(first)) =

@@ -66,8 +66,7 @@ const ELSEWHERE: &[&str] = &[
     "password_expired",
     "channel_binding_downgrade",
     "channel_binding_mismatch",
-    "oauth_failed",            // needs a validator module in the server
-    "target_session_mismatch", // its login works: the observer lets go at ReadyForQuery
+    "oauth_failed", // needs a validator module in the server
     "pool_exhausted",
     "pool_credentials",
     "proxy_limit",

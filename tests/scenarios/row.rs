@@ -28,6 +28,8 @@ pub enum At {
     OneCipher,
     /// A standby that takes no connections.
     Standby,
+    /// A standby that takes connections.
+    HotStandby,
     /// Still replaying its first write-ahead log.
     Starting,
     /// In a smart shutdown.
