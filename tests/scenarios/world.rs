@@ -86,7 +86,10 @@ impl World {
             At::Main | At::MainSocket | At::Bouncer | At::SmallBouncer => {
                 self.main.get_or_init(start("main", Plan { tls: true, ..self.plan() }))
             }
-            At::Plain => self.plain.get_or_init(start("plain", self.plan())),
+            At::Plain | At::PlainByBoth => {
+                let conf = "listen_addresses = '127.0.0.1'\n";
+                self.plain.get_or_init(start("plain", self.plan_with(conf)))
+            }
             At::Full => {
                 let conf = "max_connections = 5\nsuperuser_reserved_connections = 2\nmax_wal_senders = 0\n";
                 self.full.get_or_init(start("full", self.plan_with(conf)))
@@ -171,6 +174,10 @@ impl World {
                 wire.send(SSL_REQUEST).and_then(|()| wire.read(1)).expect("pgbouncer answers");
                 held = Some(wire);
                 Upstream::Port(port)
+            }
+            At::PlainByBoth => {
+                let port = self.server(at).expect("a real server").port;
+                Upstream::Text(format!("host=::1,127.0.0.1 port={port},{port}"))
             }
             At::MainSocket => {
                 let server = self.server(at).expect("a real server");
