@@ -133,7 +133,16 @@ impl Sources {
 /// The causes that the catalogs can settle.
 fn admin_may_know(finding: &Finding) -> bool {
     matches!(finding.step, Step::Password | Step::Md5 | Step::ScramClientFinal | Step::SessionSetup)
-        || matches!(finding.cause, Cause::HbaNoEntry | Cause::HbaNotReloaded | Cause::TooManyConnections)
+        || matches!(
+            finding.cause,
+            Cause::HbaNoEntry
+                | Cause::HbaReject
+                | Cause::HbaRequiresTls
+                | Cause::HbaForbidsTls
+                | Cause::HbaNotReloaded
+                | Cause::IdentFailed
+                | Cause::TooManyConnections
+        )
 }
 
 fn read_log(log: &Follower, attempt: &Attempt, gathered: &mut Gathered) {

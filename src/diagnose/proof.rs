@@ -248,8 +248,22 @@ fn administered(record: &Record, context: &Context<'_>, admin: &AdminFacts, find
     }
 }
 
-/// An administrator of another server proves nothing about this one: ports that differ make it doubtful,
-/// unless the salt on the wire is the stored one.
+/// Why an administrator's connection may be to another server than this login was: ports that differ
+/// make it doubtful, unless the salt on the wire is the stored one.
+pub(super) fn doubt(record: &Record, context: &Context<'_>, admin: &AdminFacts) -> Option<String> {
+    let ours = context.dials.last().and_then(|dial| dial.address.as_deref());
+    let ours = ours.and_then(|address| address.rsplit([':', '.']).next()?.parse::<i64>().ok());
+    let (Some(ours), Some(theirs)) = (ours, admin.settings.port) else { return None };
+    let salt = record.scram.as_ref().and_then(|scram| scram.server_first.as_ref());
+    let real = salt.and_then(|first| admin.known_role()?.salt_on_wire(&first.salt)) == Some(Salt::Real);
+    (ours != theirs && !real).then(|| {
+        format!(
+            "--admin: its server listens on port {theirs}, this login went to {ours}: perhaps another server"
+        )
+    })
+}
+
+/// An administrator of another server proves nothing about this one.
 fn same_server(
     record: &Record,
     context: &Context<'_>,
@@ -257,17 +271,7 @@ fn same_server(
     before: Finding,
     mut after: Finding,
 ) -> Finding {
-    let ours = context.dials.last().and_then(|dial| dial.address.as_deref());
-    let ours = ours.and_then(|address| address.rsplit([':', '.']).next()?.parse::<i64>().ok());
-    let (Some(ours), Some(theirs)) = (ours, admin.settings.port) else { return after };
-    let salt = record.scram.as_ref().and_then(|scram| scram.server_first.as_ref());
-    let real = salt.and_then(|first| admin.known_role()?.salt_on_wire(&first.salt)) == Some(Salt::Real);
-    if ours == theirs || real {
-        return after;
-    }
-    let doubt = format!(
-        "--admin: its server listens on port {theirs}, this login went to {ours}: perhaps another server"
-    );
+    let Some(doubt) = doubt(record, context, admin) else { return after };
     if before.confidence == Confidence::Proven {
         return before.and(doubt);
     }

@@ -1,5 +1,7 @@
 //! An ErrorResponse before any authentication request: capacity, protocol version, pg_hba.conf.
 
+use std::net::IpAddr;
+
 use crate::handshake::ladder::{text, version};
 use crate::handshake::record::ErrorSeen;
 use crate::handshake::{Record, Step};
@@ -175,6 +177,13 @@ fn addresses(error: &ErrorSeen) -> Vec<String> {
         .filter_map(|word| word.parse::<std::net::IpAddr>().ok())
         .map(|address| address.to_string())
         .collect()
+}
+
+/// The client's address as the server saw it: the first that its refusal names, or ours where that is
+/// among them (a user's name may look like an address).
+pub(super) fn seen_address(error: &ErrorSeen, ours: Option<IpAddr>) -> Option<IpAddr> {
+    let all: Vec<IpAddr> = addresses(error).iter().filter_map(|address| address.parse().ok()).collect();
+    ours.filter(|ours| all.contains(ours)).or(all.first().copied())
 }
 
 /// Services that refuse plaintext unless they were told otherwise, by their host names.
