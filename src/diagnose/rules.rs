@@ -36,6 +36,8 @@ struct Sheet<'a> {
     name: &'static str,
     /// The server itself reads it: it can't be another file.
     view: bool,
+    /// The administrator's connection shows that it was changed after the server loaded it.
+    changed: bool,
 }
 
 impl<'a> Sheet<'a> {
@@ -47,11 +49,13 @@ impl<'a> Sheet<'a> {
                 world: rules.world.clone(),
                 name: "the given pg_hba.conf",
                 view: false,
+                changed: false,
             },
             None => Self::of_view(admin?)?,
         };
         if let Some(admin) = admin {
             sheet.learn_memberships(record, admin);
+            sheet.changed = admin.settings.hba_changed_after_load() == Some(true);
         }
         Some(sheet)
     }
@@ -61,7 +65,7 @@ impl<'a> Sheet<'a> {
         let name = admin.settings.hba_file.as_deref().unwrap_or("pg_hba.conf");
         let version = u32::try_from(admin.server_version_num / 10_000).ok()?;
         let file = Cow::Owned(from_view(rows, name, version)?);
-        Some(Self { file, world: World::default(), name: "pg_hba_file_rules", view: true })
+        Some(Self { file, world: World::default(), name: "pg_hba_file_rules", view: true, changed: false })
     }
 
     /// What `+role` and `samerole` mean for this login's role; of others they say nothing.
@@ -127,8 +131,12 @@ pub(super) fn settle(record: &Record, context: &Context<'_>, finding: Finding) -
     };
     let decision = rules.decide(&connection);
     let finding = hidden_address(rules, record, context, &decision, finding);
+    let by_address = || elsewhere(rules, &connection, seen).filter(|_| told.is_none());
     if !decision.certain && decision.missing == [Missing::FileRefused] && !follows(decision.verdict, seen) {
-        return refused_file(rules, &decision, seen, finding);
+        return match by_address() {
+            Some(line) => another_address(rules, &decision, &connection, &line, finding),
+            None => refused_file(rules, &decision, seen, finding),
+        };
     }
     if !decision.certain {
         let missing: Vec<String> = decision.missing.iter().map(ToString::to_string).collect();
@@ -142,9 +150,7 @@ pub(super) fn settle(record: &Record, context: &Context<'_>, finding: Finding) -
             return finding
                 .and(format!("the server does not follow {}: not reloaded, or another file", rules.name));
         }
-        if told.is_none()
-            && let Some(line) = elsewhere(rules, &connection, seen)
-        {
+        if let Some(line) = by_address() {
             return another_address(rules, &decision, &connection, &line, finding);
         }
         return contradicted(record, context, rules, &decision, seen, finding);
@@ -297,10 +303,9 @@ fn contradicted(
     let (cause, step) = (before.cause, before.step);
     let mut finding = not_reloaded(rules, decision, seen, before);
     let admin = context.admin.filter(|admin| proof::doubt(record, context, admin).is_none());
-    let changed = admin.and_then(|admin| admin.settings.hba_changed_after_load());
     if rules.view {
         // The view does not say which words are quoted, so a contradiction alone proves nothing.
-        if changed != Some(true) {
+        if !rules.changed {
             finding.confidence = Confidence::Likely;
             finding = finding.or(&[cause]);
         }
@@ -316,7 +321,7 @@ fn contradicted(
         return finding;
     };
     let theirs = own.decide(&connection);
-    if theirs.certain && follows(theirs.verdict, seen) && changed != Some(true) {
+    if theirs.certain && follows(theirs.verdict, seen) && !rules.changed {
         let line = match &theirs.line {
             Some(line) => format!("--admin: in the server's own file {line} decides: {}", own.raw(line)),
             None => "--admin: in the server's own file no line matches either".to_owned(),
@@ -403,6 +408,12 @@ fn no_entry(
         }
         let mut finding =
             Finding::proven(Step::AuthRequest, Cause::HbaRequiresTls, line).variant("client_never_asks");
+        if rules.changed {
+            finding.confidence = Confidence::Likely;
+            finding = finding
+                .and("but the file was changed after the server loaded it")
+                .or(&[Cause::HbaNotReloaded]);
+        }
         finding.evidence.extend(before.evidence);
         return finding;
     }
