@@ -8,7 +8,7 @@ use crate::handshake::{Record, Step};
 use crate::password::Fit;
 use crate::serverlog::{Certainty, Fact};
 
-use super::admin::{AdminFacts, RoleFacts, Salt, SecretKind};
+use super::admin::{AdminFacts, Backends, RoleFacts, Salt, SecretKind};
 use super::context::Context;
 use super::finding::Confidence;
 use super::{Cause, Finding};
@@ -224,7 +224,7 @@ fn administered(record: &Record, context: &Context<'_>, admin: &AdminFacts, find
             _ => finding,
         },
         Cause::TooManyConnections => match admin.backends.known() {
-            Some(backends) => finding.and(format!(
+            Some(backends) => limit(admin, backends, finding).and(format!(
                 "--admin: {} client connections now, {} of the role, {} of the database",
                 backends.total, backends.by_role, backends.by_database
             )),
@@ -246,6 +246,34 @@ fn administered(record: &Record, context: &Context<'_>, admin: &AdminFacts, find
         },
         _ => finding,
     }
+}
+
+/// The limit that was reached, and how much of it is taken now.
+fn limit(admin: &AdminFacts, backends: &Backends, finding: Finding) -> Finding {
+    let settings = &admin.settings;
+    let taken = |taken: i64, most: Option<i64>, what: &str| {
+        most.map(|most| format!("--admin: {taken} of {most} {what} are taken now"))
+    };
+    let limit = match finding.variant {
+        Some("role") => {
+            let most = admin.known_role().and_then(|role| role.connection_limit);
+            taken(backends.by_role, most.map(i64::from), "connections of the role")
+        }
+        Some("database") => {
+            let most = admin.known_database().and_then(|database| database.connection_limit);
+            taken(backends.by_database, most.map(i64::from), "connections of the database")
+        }
+        Some("walsender") => taken(backends.wal_senders, settings.max_wal_senders, "WAL senders"),
+        _ => settings.max_connections.map(|most| {
+            let number = |setting: Option<i64>| setting.map_or_else(|| "?".to_owned(), |n| n.to_string());
+            format!(
+                "--admin: max_connections is {most}, of which {} + {} are reserved (superusers, pg_use_reserved_connections)",
+                number(settings.superuser_reserved_connections),
+                number(settings.reserved_connections)
+            )
+        }),
+    };
+    finding.and_maybe(limit)
 }
 
 /// Why an administrator's connection may be to another server than this login was: ports that differ

@@ -78,7 +78,10 @@ fn not_accepting(error: &ErrorSeen) -> Finding {
 fn too_many(record: &Record, error: &ErrorSeen) -> Finding {
     let evidence = "53300 before any authentication request: all slots are taken, no password was looked at";
     let finding = Finding::proven(Step::AuthRequest, Cause::TooManyConnections, said(error)).and(evidence);
-    finding.variant(if is_replication(record) { "walsender" } else { "server" })
+    // A replication connection, too, is turned away where no process at all may be started
+    // (ProcessStartupPacket); only InitProcess counts WAL senders.
+    let walsender = is_replication(record) && error.routine() == "InitProcess";
+    finding.variant(if walsender { "walsender" } else { "server" })
 }
 
 /// Whether this is a physical replication connection, which needs its own lines and slots.
