@@ -277,6 +277,7 @@ fn dial(attempt: &DialAttempt) -> Dial {
         DialError::Refused => DialFault::Refused,
         DialError::Timeout => DialFault::Timeout,
         DialError::Unreachable => DialFault::Unreachable,
+        DialError::HostUnreachable => DialFault::HostUnreachable,
         DialError::SocketMissing => DialFault::SocketMissing,
         DialError::Loop => DialFault::Loop,
         other => DialFault::Other(other.to_string()),

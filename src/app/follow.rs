@@ -226,9 +226,14 @@ impl Reader {
 
     /// Reads what is new; says whether there was anything.
     fn look(&mut self) -> Result<bool, String> {
-        let path = resolve(&self.source.path)?;
+        let found = resolve(&self.source.path).and_then(|path| {
+            fs::metadata(&path).map(|meta| (meta, path.clone())).map_err(|e| said(&path, &e))
+        });
+        let (meta, path) = match found {
+            Ok(found) => found,
+            Err(error) => return self.renamed().unwrap_or(Err(error)),
+        };
         let mut grown = false;
-        let meta = fs::metadata(&path).map_err(|error| said(&path, &error))?;
         let same = self.open.as_ref().is_some_and(|open| open.id == id(&meta));
         if !same {
             // What was written to the old file before the rotation is still to be read.
@@ -245,6 +250,16 @@ impl Reader {
         self.shared.lock().status.file = Some(path);
         self.open = Some(open);
         result.map(|more| more || grown)
+    }
+
+    /// Between a rotation's renaming and the server's next look at its log it writes to the old file
+    /// under its new name. `None` when that one is gone, too.
+    fn renamed(&mut self) -> Option<Result<bool, String>> {
+        let mut open = self.open.take()?;
+        let there = open.file.metadata().is_ok_and(|meta| meta.nlink() > 0);
+        let result = self.drain(&mut open);
+        self.open = Some(open);
+        (there || result == Ok(true)).then_some(result)
     }
 
     fn open_file(&self, path: &Path) -> Result<Open, String> {

@@ -97,7 +97,9 @@ impl Sources {
     pub(super) fn gather(&self, attempt: &Attempt, finding: &Finding, busy: bool) -> Gathered {
         let record = &attempt.record;
         let mut gathered = Gathered::default();
-        if attempt.server.is_none() || record.startup.is_none() {
+        // A login that worked is no refusal: nobody has a line about it.
+        let worked = record.session.ready.is_some();
+        if attempt.server.is_none() || record.startup.is_none() || worked {
             return gathered;
         }
         if let (Some(nonce), Some(first)) =
@@ -131,7 +133,16 @@ impl Sources {
 /// The causes that the catalogs can settle.
 fn admin_may_know(finding: &Finding) -> bool {
     matches!(finding.step, Step::Password | Step::Md5 | Step::ScramClientFinal | Step::SessionSetup)
-        || matches!(finding.cause, Cause::HbaNoEntry | Cause::HbaNotReloaded | Cause::TooManyConnections)
+        || matches!(
+            finding.cause,
+            Cause::HbaNoEntry
+                | Cause::HbaReject
+                | Cause::HbaRequiresTls
+                | Cause::HbaForbidsTls
+                | Cause::HbaNotReloaded
+                | Cause::IdentFailed
+                | Cause::TooManyConnections
+        )
 }
 
 fn read_log(log: &Follower, attempt: &Attempt, gathered: &mut Gathered) {

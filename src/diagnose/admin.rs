@@ -7,6 +7,7 @@
 use md5::{Digest as _, Md5};
 use subtle::ConstantTimeEq as _;
 
+pub use crate::hba::ViewRow as HbaRow;
 use crate::password::Exchange;
 use crate::password::scram::{ScramSecret, auth_message, client_proof_fits};
 use crate::secret::Secret;
@@ -350,33 +351,6 @@ fn changed_after(changed: i64, loaded: i64) -> Option<bool> {
         earlier if earlier <= -1_000 => Some(false),
         _ => None,
     }
-}
-
-/// One row of `pg_hba_file_rules`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HbaRow {
-    /// `file_name` (PostgreSQL 16 and later).
-    pub file: Option<String>,
-    /// `line_number`.
-    pub line: Option<i32>,
-    /// `rule_number` (PostgreSQL 16 and later; none for a line in error).
-    pub rule_number: Option<i32>,
-    /// `type`: local, host, hostssl, ….
-    pub kind: Option<String>,
-    /// `database`.
-    pub databases: Vec<String>,
-    /// `user_name`.
-    pub users: Vec<String>,
-    /// `address`.
-    pub address: Option<String>,
-    /// `netmask`.
-    pub netmask: Option<String>,
-    /// `auth_method`.
-    pub method: Option<String>,
-    /// `options`, as `name=value`.
-    pub options: Vec<String>,
-    /// `error`: why the server can't read the line.
-    pub error: Option<String>,
 }
 
 /// Who is connected (`pg_stat_activity`), our own connection left out.

@@ -97,8 +97,10 @@ pub enum DialFault {
     Refused,
     /// No answer in time.
     Timeout,
-    /// No route for the address.
+    /// No route for the address (ENETUNREACH).
     Unreachable,
+    /// The host's network is there and the host is not, or a firewall says so (EHOSTUNREACH).
+    HostUnreachable,
     /// No such Unix socket.
     SocketMissing,
     /// The address is our own listener.

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use crate::handshake::driver::{Driver, WithoutPassword, recognise};
 use crate::handshake::ladder::ending;
+use crate::handshake::record::Asked;
 use crate::handshake::{Close, Record, Side, Step};
 
-use super::{Cause, Finding, Leg};
+use super::{Cause, Confidence, Finding, Leg};
 
 /// Names what a departure or a silence means; total, so that every record has a diagnosis.
 pub(super) fn left(record: &Record) -> Finding {
@@ -26,6 +27,62 @@ pub(super) fn left(record: &Record) -> Finding {
 pub(super) fn terminated(record: &Record) -> Finding {
     let step = record.step.unwrap_or(Step::SaslMechanism);
     client_left(record, step, record.ended).and("it sent Terminate first")
+}
+
+/// The login worked, and the client left at once: it wanted another kind of server.
+///
+/// Never proven: a monitor that logs in, asks whether this is a standby, and leaves sends the same.
+pub(super) fn unwanted(record: &Record) -> Option<Finding> {
+    let parting = record.parting.as_ref()?;
+    // pg_isready logs in where no password is asked, and leaves.
+    if record.startup.as_ref().and_then(|startup| startup.get("application_name")) == Some(b"pg_isready") {
+        return None;
+    }
+    let is_on = |name: &str| record.parameter(name) == Some(b"on");
+    let said = |asked| parting.answers.iter().find(|(what, _)| *what == asked).map(|(_, answer)| *answer);
+    let standby = is_on("in_hot_standby") || said(Asked::Recovery) == Some(true);
+    let read_only = is_on("default_transaction_read_only") || said(Asked::ReadOnly) == Some(true);
+    let (kind, wanted) = match (standby, read_only) {
+        (true, _) => ("a standby", "a primary or a server that it can write to"),
+        (false, true) => ("a server that is read-only by default", "a server that it can write to"),
+        (false, false) => ("a primary", "a standby or a read-only server"),
+    };
+    let told = match parting.answers.as_slice() {
+        [] => {
+            let told: Vec<&str> = ["in_hot_standby", "default_transaction_read_only"]
+                .into_iter()
+                .filter(|name| is_on(name))
+                .collect();
+            if told.is_empty() {
+                // Without a setting or a question it is a check of the login.
+                return None;
+            }
+            format!("ParameterStatus said {}=on", told.join("=on, "))
+        }
+        answers => {
+            let answers: Vec<String> = answers
+                .iter()
+                .map(|(asked, answer)| match asked {
+                    Asked::ReadOnly => format!("read-only? {}", if *answer { "on" } else { "off" }),
+                    Asked::Recovery => format!("in recovery? {}", if *answer { "yes" } else { "no" }),
+                })
+                .collect();
+            format!("the client asked what kind of server this is, and nothing else: {}", answers.join(", "))
+        }
+    };
+    let since = parting.at.saturating_sub(record.session.ready.unwrap_or_default()).as_secs_f64() * 1e3;
+    let left = if parting.terminated { "Terminate was its next message" } else { "then it closed" };
+    // A driver leaves a primary much more rarely than a monitor that only looks does.
+    let confidence = if standby || read_only { Confidence::Likely } else { Confidence::Possible };
+    Some(
+        Finding::new(Step::Ready, Cause::TargetSessionMismatch, confidence, told)
+            .and(format!("{left}, {since:.1} ms after ReadyForQuery"))
+            .and("a health check that logs in and leaves looks the same")
+            .or(&[Cause::NotAClient])
+            .summary(format!(
+                "the login worked and the client left: this is {kind}, and it seems to want {wanted}"
+            )),
+    )
 }
 
 fn silence(record: &Record, step: Step, at: Duration) -> Finding {

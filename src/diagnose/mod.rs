@@ -45,6 +45,9 @@ pub fn diagnose(record: &Record, context: &Context<'_>) -> Diagnosis {
         return Diagnosis::failed(finding);
     }
     if record.session.ready.is_some() {
+        if let Some(finding) = departure::unwanted(record) {
+            return Diagnosis::failed(finding);
+        }
         let mut warnings = session::warnings(record, context);
         warnings.extend(opened::warnings(record));
         warnings.extend(rules::warning(record, context));

@@ -220,6 +220,15 @@ fn malformed(record: &Record, step: Step, error: &ErrorSeen) -> Finding {
 /// OAUTHBEARER was refused.
 pub(super) fn oauth(record: &Record, error: &ErrorSeen) -> Finding {
     let oauth = record.oauth.as_ref();
+    if !matches!(error.sqlstate(), "28000" | "28P01") {
+        let message = error.text(b'M').unwrap_or_default();
+        return Finding::likely(Step::Oauth, Cause::OauthFailed, said(error))
+            .on(Leg::Server)
+            .or(&[Cause::ServerError])
+            .and("this SQLSTATE is no verdict on a token: it was not judged")
+            .summary(format!("the server could not check the token: {message}"))
+            .fix("correct the server's oauth_validator_libraries and the lines `oauth` of pg_hba.conf; its log may say more");
+    }
     let discovery = oauth.and_then(|oauth| oauth.discovery.as_deref()).map(|document| {
         let document: String = text(document).chars().take(300).collect();
         format!("the server's answer: {document}")
@@ -229,7 +238,12 @@ pub(super) fn oauth(record: &Record, error: &ErrorSeen) -> Finding {
             .and_maybe(discovery)
             .summary("the client sent no token: libpq's first connection only asks where to get one, and the next should follow");
     }
-    Finding::proven(Step::Oauth, Cause::OauthFailed, said(error)).and_maybe(discovery)
+    // `oauth_exchange` sends the document before it refuses a token; a refusal without it has another
+    // reason (a malformed message, the end of a timeout).
+    match discovery {
+        Some(document) => Finding::proven(Step::Oauth, Cause::OauthFailed, said(error)).and(document),
+        None => Finding::likely(Step::Oauth, Cause::OauthFailed, said(error)),
+    }
 }
 
 /// GSSAPI or SSPI was refused.

@@ -44,13 +44,34 @@ pub(super) fn unreachable(context: &Context<'_>) -> Option<Finding> {
         Finding::proven(Step::Connect, Cause::ConnectTimeout, evidence)
     } else if any(&DialFault::SocketMissing) {
         Finding::proven(Step::Connect, Cause::UnixSocketMissing, evidence)
-    } else if any(&DialFault::Unreachable) {
-        Finding::proven(Step::Connect, Cause::AddressFamilyUnreachable, evidence)
+    } else if any(&DialFault::Unreachable) || any(&DialFault::HostUnreachable) {
+        no_route(dials, evidence)
     } else {
         Finding::likely(Step::Connect, Cause::ConnectionRefused, evidence)
     };
     let finding = dials.get(1..).unwrap_or_default().iter().fold(finding, |f, dial| f.and(describe(dial)));
     Some(socket_refused(finding, dials))
+}
+
+/// There is no way to any address. That it is for want of the family is proven only where there are
+/// addresses of one family alone, and the routes themselves are missing.
+fn no_route(dials: &[Dial], evidence: String) -> Finding {
+    let (step, cause) = (Step::Connect, Cause::AddressFamilyUnreachable);
+    let addresses = || dials.iter().filter_map(|dial| dial.address.as_deref());
+    let six = addresses().filter(|address| address.starts_with('[')).count();
+    let one_family = six == 0 || six == addresses().count();
+    if dials.iter().any(|dial| dial.result == Err(DialFault::HostUnreachable)) {
+        return Finding::likely(step, cause, evidence)
+            .or(&[Cause::ConnectTimeout, Cause::ConnectionRefused])
+            .and("\"host unreachable\" is also what a firewall answers that rejects, and a network without that host")
+            .summary("the server's host can't be reached from here: no route, no such host on its network, or a firewall that rejects");
+    }
+    if one_family {
+        return Finding::proven(step, cause, evidence);
+    }
+    Finding::likely(step, cause, evidence)
+        .summary("this machine has no route to the server's addresses, neither for IPv4 nor for IPv6")
+        .fix("check this machine's network: it has no route to either address")
 }
 
 /// The name alone: a dial is described with its port.
@@ -83,6 +104,7 @@ fn describe(dial: &Dial) -> String {
         Err(DialFault::Refused) => "connection refused".into(),
         Err(DialFault::Timeout) => "no answer".into(),
         Err(DialFault::Unreachable) => "no route to it from here".into(),
+        Err(DialFault::HostUnreachable) => "host unreachable".into(),
         Err(DialFault::SocketMissing) => "no such socket".into(),
         Err(DialFault::Loop) => "that is pgwhy itself".into(),
         Err(DialFault::Other(text)) => text.clone(),
@@ -123,5 +145,42 @@ fn protocol_of(start: &[u8]) -> Option<&'static str> {
         [_, _, 0, 0, 10 | 0xff, ..] if start.len() > 5 => Some("mysql"),
         [0x15 | 0x16, 3, 0..=4, ..] => Some("tls"),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Confidence::{Likely, Proven};
+    use super::*;
+    use DialFault::{HostUnreachable, Unreachable};
+
+    #[test]
+    fn a_missing_family_is_proven_only_where_its_routes_are_missing() {
+        const SIX: &str = "[2001:db8::1]:5432";
+        const FOUR: &str = "192.0.2.1:5432";
+        let rows = [
+            ("only AAAA records, and no route", vec![(SIX, Unreachable)], Proven),
+            ("only A records, and no route", vec![(FOUR, Unreachable)], Proven),
+            ("no route for either", vec![(SIX, Unreachable), (FOUR, Unreachable)], Likely),
+            ("firewalld rejects with icmp-host-prohibited", vec![(FOUR, HostUnreachable)], Likely),
+            ("no IPv6, and a firewall", vec![(SIX, Unreachable), (FOUR, HostUnreachable)], Likely),
+        ];
+        for (claim, dials, confidence) in rows {
+            let dials: Vec<Dial> = dials
+                .into_iter()
+                .map(|(address, fault)| Dial {
+                    host: "db.example:5432".into(),
+                    address: Some(address.into()),
+                    took: std::time::Duration::ZERO,
+                    result: Err(fault),
+                })
+                .collect();
+            let finding = unreachable(&Context { dials: &dials, ..Context::default() }).unwrap();
+            assert_eq!(
+                (finding.cause, finding.confidence),
+                (Cause::AddressFamilyUnreachable, confidence),
+                "{claim}"
+            );
+        }
     }
 }

@@ -8,7 +8,7 @@ use crate::handshake::{Record, Step};
 use crate::password::Fit;
 use crate::serverlog::{Certainty, Fact};
 
-use super::admin::{AdminFacts, RoleFacts, Salt, SecretKind};
+use super::admin::{AdminFacts, Backends, RoleFacts, Salt, SecretKind};
 use super::context::Context;
 use super::finding::Confidence;
 use super::{Cause, Finding};
@@ -224,7 +224,7 @@ fn administered(record: &Record, context: &Context<'_>, admin: &AdminFacts, find
             _ => finding,
         },
         Cause::TooManyConnections => match admin.backends.known() {
-            Some(backends) => finding.and(format!(
+            Some(backends) => limit(admin, backends, finding).and(format!(
                 "--admin: {} client connections now, {} of the role, {} of the database",
                 backends.total, backends.by_role, backends.by_database
             )),
@@ -248,8 +248,50 @@ fn administered(record: &Record, context: &Context<'_>, admin: &AdminFacts, find
     }
 }
 
-/// An administrator of another server proves nothing about this one: ports that differ make it doubtful,
-/// unless the salt on the wire is the stored one.
+/// The limit that was reached, and how much of it is taken now.
+fn limit(admin: &AdminFacts, backends: &Backends, finding: Finding) -> Finding {
+    let settings = &admin.settings;
+    let taken = |taken: i64, most: Option<i64>, what: &str| {
+        most.map(|most| format!("--admin: {taken} of {most} {what} are taken now"))
+    };
+    let limit = match finding.variant {
+        Some("role") => {
+            let most = admin.known_role().and_then(|role| role.connection_limit);
+            taken(backends.by_role, most.map(i64::from), "connections of the role")
+        }
+        Some("database") => {
+            let most = admin.known_database().and_then(|database| database.connection_limit);
+            taken(backends.by_database, most.map(i64::from), "connections of the database")
+        }
+        Some("walsender") => taken(backends.wal_senders, settings.max_wal_senders, "WAL senders"),
+        _ => settings.max_connections.map(|most| {
+            let number = |setting: Option<i64>| setting.map_or_else(|| "?".to_owned(), |n| n.to_string());
+            format!(
+                "--admin: max_connections is {most}, of which {} + {} are reserved (superusers, pg_use_reserved_connections)",
+                number(settings.superuser_reserved_connections),
+                number(settings.reserved_connections)
+            )
+        }),
+    };
+    finding.and_maybe(limit)
+}
+
+/// Why an administrator's connection may be to another server than this login was: ports that differ
+/// make it doubtful, unless the salt on the wire is the stored one.
+pub(super) fn doubt(record: &Record, context: &Context<'_>, admin: &AdminFacts) -> Option<String> {
+    let ours = context.dials.last().and_then(|dial| dial.address.as_deref());
+    let ours = ours.and_then(|address| address.rsplit([':', '.']).next()?.parse::<i64>().ok());
+    let (Some(ours), Some(theirs)) = (ours, admin.settings.port) else { return None };
+    let salt = record.scram.as_ref().and_then(|scram| scram.server_first.as_ref());
+    let real = salt.and_then(|first| admin.known_role()?.salt_on_wire(&first.salt)) == Some(Salt::Real);
+    (ours != theirs && !real).then(|| {
+        format!(
+            "--admin: its server listens on port {theirs}, this login went to {ours}: perhaps another server"
+        )
+    })
+}
+
+/// An administrator of another server proves nothing about this one.
 fn same_server(
     record: &Record,
     context: &Context<'_>,
@@ -257,17 +299,7 @@ fn same_server(
     before: Finding,
     mut after: Finding,
 ) -> Finding {
-    let ours = context.dials.last().and_then(|dial| dial.address.as_deref());
-    let ours = ours.and_then(|address| address.rsplit([':', '.']).next()?.parse::<i64>().ok());
-    let (Some(ours), Some(theirs)) = (ours, admin.settings.port) else { return after };
-    let salt = record.scram.as_ref().and_then(|scram| scram.server_first.as_ref());
-    let real = salt.and_then(|first| admin.known_role()?.salt_on_wire(&first.salt)) == Some(Salt::Real);
-    if ours == theirs || real {
-        return after;
-    }
-    let doubt = format!(
-        "--admin: its server listens on port {theirs}, this login went to {ours}: perhaps another server"
-    );
+    let Some(doubt) = doubt(record, context, admin) else { return after };
     if before.confidence == Confidence::Proven {
         return before.and(doubt);
     }

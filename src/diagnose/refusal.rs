@@ -1,5 +1,7 @@
 //! An ErrorResponse before any authentication request: capacity, protocol version, pg_hba.conf.
 
+use std::net::IpAddr;
+
 use crate::handshake::ladder::{text, version};
 use crate::handshake::record::ErrorSeen;
 use crate::handshake::{Record, Step};
@@ -76,7 +78,10 @@ fn not_accepting(error: &ErrorSeen) -> Finding {
 fn too_many(record: &Record, error: &ErrorSeen) -> Finding {
     let evidence = "53300 before any authentication request: all slots are taken, no password was looked at";
     let finding = Finding::proven(Step::AuthRequest, Cause::TooManyConnections, said(error)).and(evidence);
-    finding.variant(if is_replication(record) { "walsender" } else { "server" })
+    // A replication connection, too, is turned away where no process at all may be started
+    // (ProcessStartupPacket); only InitProcess counts WAL senders.
+    let walsender = is_replication(record) && error.routine() == "InitProcess";
+    finding.variant(if walsender { "walsender" } else { "server" })
 }
 
 /// Whether this is a physical replication connection, which needs its own lines and slots.
@@ -175,6 +180,13 @@ fn addresses(error: &ErrorSeen) -> Vec<String> {
         .filter_map(|word| word.parse::<std::net::IpAddr>().ok())
         .map(|address| address.to_string())
         .collect()
+}
+
+/// The client's address as the server saw it: the first that its refusal names, or ours where that is
+/// among them (a user's name may look like an address).
+pub(super) fn seen_address(error: &ErrorSeen, ours: Option<IpAddr>) -> Option<IpAddr> {
+    let all: Vec<IpAddr> = addresses(error).iter().filter_map(|address| address.parse().ok()).collect();
+    ours.filter(|ours| all.contains(ours)).or(all.first().copied())
 }
 
 /// Services that refuse plaintext unless they were told otherwise, by their host names.

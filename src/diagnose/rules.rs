@@ -1,18 +1,22 @@
 //! A login held against pg_hba.conf: the line that should have decided, and whether the server follows
 //! the file.
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::handshake::ladder::text;
 use crate::handshake::{Record, Step};
 use crate::hba::{
     Because, Connection, Decision, HbaFile, Kind, Method, Missing, Replication, RuleRef, Verdict, World,
-    decide,
+    decide, from_view,
 };
 
+use super::admin::{AdminFacts, Answer};
 use super::context::Context;
 use super::finding::{Confidence, Warning};
-use super::{Cause, Finding};
+use super::refusal::seen_address;
+use super::{Cause, Finding, proof};
 
 /// pg_hba.conf and what is known beside it.
 #[derive(Clone, Debug)]
@@ -21,6 +25,79 @@ pub struct Rules {
     pub file: HbaFile,
     /// Facts that lines may depend on.
     pub world: World,
+}
+
+/// The rules that a login is held against: the file that was given, or what the administrator's
+/// connection reads in `pg_hba_file_rules`.
+struct Sheet<'a> {
+    file: Cow<'a, HbaFile>,
+    world: World,
+    /// How reports call it.
+    name: &'static str,
+    /// The server itself reads it: it can't be another file.
+    view: bool,
+    /// The administrator's connection shows that it was changed after the server loaded it.
+    changed: bool,
+}
+
+impl<'a> Sheet<'a> {
+    fn new(record: &Record, context: &Context<'a>) -> Option<Self> {
+        let admin = context.admin.filter(|admin| proof::doubt(record, context, admin).is_none());
+        let mut sheet = match context.rules {
+            Some(rules) => Self {
+                file: Cow::Borrowed(&rules.file),
+                world: rules.world.clone(),
+                name: "the given pg_hba.conf",
+                view: false,
+                changed: false,
+            },
+            None => Self::of_view(admin?)?,
+        };
+        if let Some(admin) = admin {
+            sheet.learn_memberships(record, admin);
+            sheet.changed = admin.settings.hba_changed_after_load() == Some(true);
+        }
+        Some(sheet)
+    }
+
+    fn of_view(admin: &AdminFacts) -> Option<Self> {
+        let rows = admin.hba_rules.known().filter(|rows| !rows.is_empty())?;
+        let name = admin.settings.hba_file.as_deref().unwrap_or("pg_hba.conf");
+        let version = u32::try_from(admin.server_version_num / 10_000).ok()?;
+        let file = Cow::Owned(from_view(rows, name, version)?);
+        Some(Self { file, world: World::default(), name: "pg_hba_file_rules", view: true, changed: false })
+    }
+
+    /// What `+role` and `samerole` mean for this login's role; of others they say nothing.
+    fn learn_memberships(&mut self, record: &Record, admin: &AdminFacts) {
+        let roles = &mut self.world.roles;
+        match &admin.role {
+            // A role that does not exist is a member of nothing.
+            Answer::Known(None) => roles.existing = Some(BTreeSet::new()),
+            Answer::Known(Some(role)) => {
+                let Some(member_of) = role.member_of.known() else { return };
+                let named = self.file.rules.iter().flat_map(|rule| &rule.users);
+                let groups = named.filter_map(|user| user.token.group()).map(str::to_owned);
+                let groups = groups.chain(record.database().map(text));
+                for group in groups {
+                    let members = roles.members.entry(group.clone()).or_default();
+                    if member_of.contains(&group) {
+                        members.insert(role.name.clone());
+                    }
+                }
+                roles.members.entry(role.name.clone()).or_default();
+            }
+            Answer::Hidden(_) => {}
+        }
+    }
+
+    fn decide(&self, connection: &Connection) -> Decision {
+        decide(&self.file, connection, &self.world)
+    }
+
+    fn raw(&self, line: &RuleRef) -> &str {
+        self.file.rule(line).map_or("", |rule| rule.raw.trim())
+    }
 }
 
 /// What the server did, as far as pg_hba.conf decides it.
@@ -44,14 +121,22 @@ enum Seen {
 
 /// Holds a finding against the file.
 pub(super) fn settle(record: &Record, context: &Context<'_>, finding: Finding) -> Finding {
-    let (Some(rules), Some(seen)) = (context.rules, seen(record, &finding)) else { return finding };
-    let Some(connection) = connection(record, context.our_ip, context.server_is_local) else {
+    let Some(seen) = seen(record, &finding) else { return finding };
+    let Some(rules) = &Sheet::new(record, context) else { return finding };
+    // A refusal by rule names the address that the server saw.
+    let told = record.error.as_ref().filter(|_| record.requests.is_empty());
+    let told = told.and_then(|error| seen_address(error, context.our_ip));
+    let Some(connection) = connection(record, told.or(context.our_ip), context.server_is_local) else {
         return finding;
     };
-    let decision = decide(&rules.file, &connection, &rules.world);
+    let decision = rules.decide(&connection);
     let finding = hidden_address(rules, record, context, &decision, finding);
+    let by_address = || elsewhere(rules, &connection, seen).filter(|_| told.is_none());
     if !decision.certain && decision.missing == [Missing::FileRefused] && !follows(decision.verdict, seen) {
-        return refused_file(rules, &decision, seen, finding);
+        return match by_address() {
+            Some(line) => another_address(rules, &decision, &connection, &line, finding),
+            None => refused_file(rules, &decision, seen, finding),
+        };
     }
     if !decision.certain {
         let missing: Vec<String> = decision.missing.iter().map(ToString::to_string).collect();
@@ -63,19 +148,23 @@ pub(super) fn settle(record: &Record, context: &Context<'_>, finding: Finding) -
         // `trust` let through.
         if finding.step == Step::SessionSetup && finding.cause != Cause::RoleMissing {
             return finding
-                .and("the server does not follow the given pg_hba.conf: not reloaded, or another file");
+                .and(format!("the server does not follow {}: not reloaded, or another file", rules.name));
         }
-        return not_reloaded(rules, &decision, seen, finding);
+        if let Some(line) = by_address() {
+            return another_address(rules, &decision, &connection, &line, finding);
+        }
+        return contradicted(record, context, rules, &decision, seen, finding);
     }
     let finding = match &decision.line {
-        Some(line) => finding.and(format!("{line} decides: {}", raw(rules, line))),
+        Some(line) => finding.and(format!("{line} decides: {}", rules.raw(line))),
         None => finding,
     };
     let declined = !context.ssl_answered_by_us
         && record.ssl_request.is_some_and(|request| matches!(request.answer, Some((b'N', _))));
     match (seen, finding.cause) {
         (Seen::NoEntry, Cause::HbaNoEntry | Cause::HbaRequiresTls | Cause::HbaForbidsTls) => {
-            no_entry(rules, &connection, &decision, declined, finding)
+            let direct = Connection { address: context.our_ip, ..connection.clone() };
+            no_entry(rules, &connection, &direct, &decision, declined, finding)
         }
         _ => finding,
     }
@@ -83,16 +172,19 @@ pub(super) fn settle(record: &Record, context: &Context<'_>, finding: Finding) -
 
 /// A login that worked, but not by the rules of the file.
 pub(super) fn warning(record: &Record, context: &Context<'_>) -> Option<Warning> {
-    let rules = context.rules?;
+    let rules = &Sheet::new(record, context)?;
     let connection = connection(record, context.our_ip, context.server_is_local)?;
-    let decision = decide(&rules.file, &connection, &rules.world);
+    let decision = rules.decide(&connection);
     let seen = asked(record).or(record.session.authenticated.map(|_| Seen::Unasked))?;
     let encrypted = record.is_server_encrypted();
     if encrypted || !decision.certain || follows(decision.verdict, seen) {
         return None;
     }
+    if elsewhere(rules, &connection, seen).is_some() {
+        return None;
+    }
     let should = match &decision.line {
-        Some(line) => format!("{line} should have decided: {}", raw(rules, line)),
+        Some(line) => format!("{line} should have decided: {}", rules.raw(line)),
         None => "no line of the file matches it".into(),
     };
     let summary = format!(
@@ -169,13 +261,85 @@ fn follows(verdict: Verdict, seen: Seen) -> bool {
     }
 }
 
-fn raw<'a>(rules: &'a Rules, line: &RuleRef) -> &'a str {
-    rules.file.rule(line).map_or("", |rule| rule.raw.trim())
+/// The line by which the server did what it did, if it saw this login come from another address: behind
+/// NAT, or through the published port of a container, it does, even where we dial 127.0.0.1.
+fn elsewhere(rules: &Sheet<'_>, connection: &Connection, seen: Seen) -> Option<RuleRef> {
+    let anywhere = rules.decide(&Connection { address: None, ..connection.clone() });
+    let mut lines = anywhere.could_be.into_iter().chain(anywhere.line);
+    lines.find(|line| rules.file.rule(line).is_some_and(|rule| follows(Verdict::of(rule.method), seen)))
+}
+
+/// The file may be in force all the same.
+fn another_address(
+    rules: &Sheet<'_>,
+    decision: &Decision,
+    connection: &Connection,
+    line: &RuleRef,
+    finding: Finding,
+) -> Finding {
+    let ours = connection.address.map_or_else(|| "this socket".to_owned(), |address| address.to_string());
+    let should = match &decision.line {
+        Some(line) => format!("{line} should decide for {ours}: {}", rules.raw(line)),
+        None => format!("no line of {} is for {ours}", rules.name),
+    };
+    finding
+        .and(should)
+        .and(format!(
+            "the server did otherwise: it does not follow that file, or it sees another address (NAT, a container's port), for which {line} would decide: {}",
+            rules.raw(line)
+        ))
+        .or(&[Cause::HbaNotReloaded])
+}
+
+/// The server does not do what the rules say, wherever the login came from.
+fn contradicted(
+    record: &Record,
+    context: &Context<'_>,
+    rules: &Sheet<'_>,
+    decision: &Decision,
+    seen: Seen,
+    before: Finding,
+) -> Finding {
+    let (cause, step) = (before.cause, before.step);
+    let mut finding = not_reloaded(rules, decision, seen, before);
+    let admin = context.admin.filter(|admin| proof::doubt(record, context, admin).is_none());
+    if rules.view {
+        // The view does not say which words are quoted, so a contradiction alone proves nothing.
+        if !rules.changed {
+            finding.confidence = Confidence::Likely;
+            finding = finding.or(&[cause]);
+        }
+        return finding;
+    }
+    let own = admin.and_then(Sheet::of_view);
+    let Some(mut own) = own.filter(|own| own.file.would_load) else { return finding };
+    if let Some(admin) = admin {
+        own.learn_memberships(record, admin);
+    }
+    let told = record.error.as_ref().and_then(|error| seen_address(error, context.our_ip));
+    let Some(connection) = connection(record, told.or(context.our_ip), context.server_is_local) else {
+        return finding;
+    };
+    let theirs = own.decide(&connection);
+    if theirs.certain && follows(theirs.verdict, seen) && !rules.changed {
+        let line = match &theirs.line {
+            Some(line) => format!("--admin: in the server's own file {line} decides: {}", own.raw(line)),
+            None => "--admin: in the server's own file no line matches either".to_owned(),
+        };
+        let own = admin.and_then(|admin| admin.settings.hba_file.clone());
+        finding = Finding { variant: Some("other_file"), step, ..finding }.and(line);
+        finding =
+            finding.summary("the server does what its own pg_hba.conf says, and the given file is another");
+        if let Some(own) = own {
+            finding = finding.fix(format!("edit the file that the server reads, and reload it: {own}"));
+        }
+    }
+    finding
 }
 
 /// PostgreSQL can't have loaded this file, and what can be read of it decides otherwise than the server
 /// did. A line that can't be read may have been meant for this login.
-fn refused_file(rules: &Rules, decision: &Decision, seen: Seen, before: Finding) -> Finding {
+fn refused_file(rules: &Sheet<'_>, decision: &Decision, seen: Seen, before: Finding) -> Finding {
     let alike =
         decision.line.is_none() || (before.step == Step::SessionSetup && before.cause != Cause::RoleMissing);
     if alike {
@@ -193,9 +357,9 @@ fn refused_file(rules: &Rules, decision: &Decision, seen: Seen, before: Finding)
     finding
 }
 
-fn not_reloaded(rules: &Rules, decision: &Decision, seen: Seen, before: Finding) -> Finding {
+fn not_reloaded(rules: &Sheet<'_>, decision: &Decision, seen: Seen, before: Finding) -> Finding {
     let should = match &decision.line {
-        Some(line) => format!("{line} should decide: {}", raw(rules, line)),
+        Some(line) => format!("{line} should decide: {}", rules.raw(line)),
         None => "no line of the file matches this login".into(),
     };
     let did = match seen {
@@ -222,27 +386,34 @@ fn not_reloaded(rules: &Rules, decision: &Decision, seen: Seen, before: Finding)
 
 /// No line matches, by the server's word and by the file: what would have to be different?
 fn no_entry(
-    rules: &Rules,
+    rules: &Sheet<'_>,
     connection: &Connection,
+    direct: &Connection,
     decision: &Decision,
     declined: bool,
     before: Finding,
 ) -> Finding {
     let admits = |other: &Connection| {
-        let other = decide(&rules.file, other, &rules.world);
+        let other = rules.decide(other);
         other.certain && !other.verdict.refuses()
     };
     let encrypted = Connection { tls: true, ..connection.clone() };
-    let with_tls = decide(&rules.file, &encrypted, &rules.world);
+    let with_tls = rules.decide(&encrypted);
     if admits(&encrypted) {
         let line = with_tls.line;
         let line = line
-            .map_or_else(String::new, |line| format!("{line} would match with TLS: {}", raw(rules, &line)));
+            .map_or_else(String::new, |line| format!("{line} would match with TLS: {}", rules.raw(&line)));
         if declined {
             return before.and(line).and("the client asked for TLS, and the server has none");
         }
         let mut finding =
             Finding::proven(Step::AuthRequest, Cause::HbaRequiresTls, line).variant("client_never_asks");
+        if rules.changed {
+            finding.confidence = Confidence::Likely;
+            finding = finding
+                .and("but the file was changed after the server loaded it")
+                .or(&[Cause::HbaNotReloaded]);
+        }
         finding.evidence.extend(before.evidence);
         return finding;
     }
@@ -251,7 +422,9 @@ fn no_entry(
     finding.confidence = Confidence::Proven;
     finding.alternatives.clear();
     finding.ask.clear();
-    if finding.variant.is_none() {
+    // Another address is at fault only where ours would have been let in.
+    let nat = finding.variant == Some("nat_address") && admits(direct);
+    if finding.variant.is_none() || (finding.variant == Some("nat_address") && !nat) {
         finding.variant = nearest(rules, connection, &[decision, &with_tls]);
     }
     let nearest = decision.passed_over.iter().take(MOST_LINES);
@@ -262,7 +435,7 @@ fn no_entry(
 const MOST_LINES: usize = 5;
 
 /// What the last obstacle was on the line that came closest: one that names the user, if there is one.
-fn nearest(rules: &Rules, connection: &Connection, decisions: &[&Decision]) -> Option<&'static str> {
+fn nearest(rules: &Sheet<'_>, connection: &Connection, decisions: &[&Decision]) -> Option<&'static str> {
     let rank = |because: &Because| match because {
         // PostgreSQL looks at address, database and user in this order (check_hba).
         Because::User(..) => Some((4, "user")),
@@ -285,7 +458,7 @@ fn nearest(rules: &Rules, connection: &Connection, decisions: &[&Decision]) -> O
 
 /// The server sees our address; the line that the client's own would meet may be another.
 fn hidden_address(
-    rules: &Rules,
+    rules: &Sheet<'_>,
     record: &Record,
     context: &Context<'_>,
     decision: &Decision,
@@ -295,10 +468,10 @@ fn hidden_address(
         return finding;
     };
     let Some(connection) = connection(record, Some(theirs), false) else { return finding };
-    let direct = decide(&rules.file, &connection, &rules.world);
+    let direct = rules.decide(&connection);
     match &direct.line {
         Some(line) if direct.certain && direct.line != decision.line => finding
-            .and(format!("without pgwhy in between ({theirs}) {line} would decide: {}", raw(rules, line))),
+            .and(format!("without pgwhy in between ({theirs}) {line} would decide: {}", rules.raw(line))),
         None if direct.certain && decision.line.is_some() => {
             finding.and(format!("without pgwhy in between ({theirs}) no line would match"))
         }

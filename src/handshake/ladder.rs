@@ -188,6 +188,9 @@ pub fn ending(record: &Record) -> String {
             format!("the server refused: {code}")
         };
     }
+    if record.parting.is_some() {
+        return "the client left at once".into();
+    }
     match record.first_close() {
         Some((Side::Client, Close::Eof, _)) => "the client closed".into(),
         Some((Side::Client, Close::Reset, _)) => "the client reset the connection".into(),

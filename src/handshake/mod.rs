@@ -57,6 +57,9 @@ pub enum Attention {
     Failed,
     /// ReadyForQuery was seen: the login succeeded, bytes need not be looked at any more.
     Ready,
+    /// ReadyForQuery was seen, from a server that may not be of the kind that the client wants: its
+    /// next message tells, if it comes within [`record::MOMENT`].
+    Settling,
     /// The rest is encrypted (TLS or GSS passed through) and both sides have sent encrypted data:
     /// nothing but size, timing and who closes can still be seen.
     Opaque,

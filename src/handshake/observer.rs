@@ -11,7 +11,11 @@
 //!     ▼                                             nonsense ───────▶ Failed
 //!  Asked ──p──▶ Answered ──R11──▶ Asked … ──R0──▶ SessionSetup ──Z──▶ Ready
 //! ```
+//!
+//! Behind the Z of a server that calls itself read-only comes one more phase, Settling: does the
+//! client stay?
 
+mod settling;
 mod tunnel;
 
 #[cfg(test)]
@@ -19,6 +23,7 @@ mod tests;
 
 use std::time::Duration;
 
+use settling::Settling;
 use tunnel::Tunnel;
 
 use crate::secret::Secret;
@@ -45,6 +50,7 @@ pub struct Observer {
     client: Framer,
     server: Framer,
     tunnel: Option<Box<Tunnel>>,
+    settling: Settling,
     key: Secret<Vec<u8>>,
     record: Box<Record>,
     now: Duration,
@@ -71,6 +77,8 @@ enum Phase {
     Answered(Step),
     /// Logged in, not yet ready.
     SessionSetup,
+    /// Ready, and the client may yet find that this is not the kind of server it wants.
+    Settling,
     /// The end: what follows needs no watching.
     Done(Attention),
 }
@@ -95,6 +103,7 @@ impl Observer {
             client: Framer::default(),
             server: Framer::default(),
             tunnel: None,
+            settling: Settling::default(),
             key: Secret::default(),
             record: Box::default(),
             now: Duration::ZERO,
@@ -112,6 +121,7 @@ impl Observer {
 
     fn slice(&mut self, chunk: Chunk<'_>) {
         (self.now, self.speaker) = (chunk.at, chunk.from);
+        self.settle_if_late();
         let length = u64::try_from(chunk.bytes.len()).unwrap_or(u64::MAX);
         match chunk.from {
             Side::Client => {
@@ -171,12 +181,17 @@ impl Observer {
         if self.record.closes.len() < 4 {
             self.record.closes.push((side, how, at));
         }
+        if self.phase == Phase::Settling {
+            self.settle_if_late();
+            self.settling_close(side);
+        }
     }
 
     /// What the observer needs next.
     pub fn attention(&self) -> Attention {
         match self.phase {
             Phase::Done(attention) => attention,
+            Phase::Settling => Attention::Settling,
             _ => Attention::Watching,
         }
     }
@@ -195,7 +210,11 @@ impl Observer {
 
     /// Ends the watch.
     pub fn finish(mut self) -> Record {
-        if !matches!(self.phase, Phase::Done(Attention::Failed | Attention::Ready | Attention::Cancel)) {
+        let has_ended = matches!(
+            self.phase,
+            Phase::Settling | Phase::Done(Attention::Failed | Attention::Ready | Attention::Cancel)
+        );
+        if !has_ended {
             self.record.ended = self.now;
         }
         let step = self.step();
@@ -221,7 +240,7 @@ impl Observer {
             Phase::Asked(step) | Phase::Answered(step) => step,
             Phase::SessionSetup => Step::SessionSetup,
             Phase::Done(Attention::Opaque) => Step::TlsHandshake,
-            Phase::Done(_) => Step::Ready,
+            Phase::Settling | Phase::Done(_) => Step::Ready,
         }
     }
 
@@ -260,6 +279,7 @@ impl Observer {
                     return;
                 }
                 Phase::Tunnel | Phase::Clear | Phase::Done(_) => return,
+                Phase::Settling => return self.settling_client(),
                 Phase::AuthRequest | Phase::Asked(_) | Phase::Answered(_) | Phase::SessionSetup => {
                     let mut client = std::mem::take(&mut self.client);
                     let more = match client.next(Kind::Tagged) {
@@ -490,6 +510,7 @@ impl Observer {
                 }
                 Phase::Clear => return self.clear_error(),
                 Phase::Tunnel | Phase::Done(_) => return,
+                Phase::Settling => return self.settling_server(),
                 Phase::AuthRequest | Phase::Asked(_) | Phase::Answered(_) | Phase::SessionSetup => {
                     if !self.server_frame() {
                         return;
@@ -632,7 +653,7 @@ impl Observer {
             }
             Ok(Backend::ReadyForQuery(_)) => {
                 self.record.session.ready = Some(self.now);
-                self.end(Attention::Ready);
+                self.ready();
             }
             Ok(Backend::NegotiateProtocolVersion { newest, unrecognized }) => {
                 if self.record.negotiations.len() < MAX_NOTICES {

@@ -328,6 +328,30 @@ pub struct SessionSeen {
     pub ready: Option<Duration>,
 }
 
+/// A client that logged in, looked at what kind of server it has reached, and left.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Parting {
+    /// When it left.
+    pub at: Duration,
+    /// It said so (Terminate); otherwise it just closed.
+    pub terminated: bool,
+    /// What it asked first, and what the server answered; empty where ParameterStatus had told it.
+    pub answers: Vec<(Asked, bool)>,
+}
+
+/// What drivers ask to learn the kind of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Asked {
+    /// `SHOW transaction_read_only`, or the default of it.
+    ReadOnly,
+    /// `SELECT pg_is_in_recovery()`.
+    Recovery,
+}
+
+/// How long behind ReadyForQuery a client's departure still belongs to its login: a driver decides at
+/// once, so this is a round trip to it.
+pub const MOMENT: Duration = Duration::from_millis(100);
+
 /// PostgreSQL 18 reports 15 settings; CockroachDB and poolers a few more.
 pub const MAX_PARAMETER_STATUS: usize = 128;
 /// Bytes of ParameterStatus that are kept; PostgreSQL 18 reports some 500.
@@ -399,6 +423,8 @@ pub struct Record {
     pub gss_tokens: (u32, u32),
     /// The session's data.
     pub session: SessionSeen,
+    /// It left as soon as it was logged in, as a client does that wants another kind of server.
+    pub parting: Option<Parting>,
     /// The ErrorResponse that ended the login.
     pub error: Option<ErrorSeen>,
     /// Notices.

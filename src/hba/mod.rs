@@ -34,6 +34,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 mod token;
+mod view;
 mod world;
 
 pub use address::Address;
@@ -47,6 +48,7 @@ pub use problem::{Place, Problem, Severity};
 pub use rule::{ConnType, Pattern, Rule, RuleRef};
 pub use source::Source;
 pub use token::Token;
+pub use view::{ViewRow, from_view};
 pub use world::{ClientName, Connection, Interface, Kind, Missing, Replication, Roles, World};
 
 /// Why a file can't be read.

@@ -41,9 +41,12 @@ pub enum DialError {
     /// No answer in time.
     #[error("no answer in time")]
     Timeout,
-    /// No route (ENETUNREACH, EHOSTUNREACH).
+    /// No route (ENETUNREACH).
     #[error("no route to the host")]
     Unreachable,
+    /// The host can't be reached (EHOSTUNREACH).
+    #[error("the host is unreachable")]
+    HostUnreachable,
     /// There is no such Unix socket file.
     #[error("the Unix socket does not exist")]
     SocketMissing,
@@ -66,7 +69,8 @@ impl DialError {
         match error.kind() {
             io::ErrorKind::ConnectionRefused => Self::Refused,
             io::ErrorKind::TimedOut => Self::Timeout,
-            io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => Self::Unreachable,
+            io::ErrorKind::NetworkUnreachable => Self::Unreachable,
+            io::ErrorKind::HostUnreachable => Self::HostUnreachable,
             io::ErrorKind::NotFound => Self::SocketMissing,
             io::ErrorKind::PermissionDenied => Self::Permission,
             other => Self::Other(other),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
 
+use crate::handshake::record::MOMENT;
 use crate::handshake::{Attention, Close, Observer, Side};
 use crate::wire::first::{First, classify};
 
@@ -81,6 +82,9 @@ impl Facts {
     }
 
     fn attempt(self, observer: Observer, ending: Ending, opaque: Option<OpaqueFacts>) -> Attempt {
+        let record = observer.finish();
+        // A login that works is over with ReadyForQuery, whatever was looked at behind it.
+        let elapsed = if ending == Ending::Ready { record.ended } else { self.accepted.elapsed() };
         Attempt {
             id: self.id,
             accepted: self.time,
@@ -89,10 +93,10 @@ impl Facts {
             server: self.server,
             our_outgoing: self.our_outgoing,
             dials: self.dials,
-            record: observer.finish(),
+            record,
             ending,
             ssl_answered_by_us: self.ssl_answered_by_us,
-            elapsed: self.accepted.elapsed(),
+            elapsed,
             opaque,
         }
     }
@@ -148,12 +152,13 @@ async fn serve(
         return;
     };
     match attention {
-        Attention::Ready => {
+        Attention::Ready | Attention::Settling => {
             drop(login);
             let key = watch.observer.cancel_key().zip(facts.server.clone());
             let key = key.map(|(key, server)| registry.keys.learn(key, server));
             let tail =
                 Tail { registry: Arc::clone(&registry), id, accepted, key, bytes: (0, 0), _permit: permit };
+            settle(&shared, &mut client, &mut server, &mut watch).await;
             let observer = std::mem::take(&mut watch.observer);
             tail.registry.sink.attempt(facts.attempt(observer, Ending::Ready, None));
             hand_over(&shared, client, server, watch, tail).await;
@@ -354,6 +359,17 @@ async fn watch_opaque(shared: &Shared, client: &mut Stream, server: &mut Stream,
     tokio::select! {
         _ = timeout(OPAQUE_WATCH, watch.carry(client, server)) => {}
         () = stopped(shared) => watch.note_close(Side::Client, Close::Shutdown),
+    }
+}
+
+/// Goes on looking where the observer wants to know what the client does first: it may be about to
+/// leave for a server of another kind.
+async fn settle(shared: &Shared, client: &mut Stream, server: &mut Stream, watch: &mut Watch<'_>) {
+    if watch.observer.attention() == Attention::Settling {
+        tokio::select! {
+            _ = timeout(MOMENT, watch.carry(client, server)) => {}
+            () = stopped(shared) => {}
+        }
     }
 }
 

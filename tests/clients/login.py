@@ -32,6 +32,7 @@ def by_asyncpg(login):
             ssl=how,
             timeout=20,
             server_settings=login.get("settings") or None,
+            **(login.get("options") or {}),
         )
         value = await connection.fetchval("select 1")
         await connection.close()

@@ -67,6 +67,8 @@ pub struct Case {
     pub wants: &'static str,
     /// What the evidence, the summary or a warning must contain.
     pub says: Vec<&'static str>,
+    /// What they must not contain.
+    pub denies: Vec<&'static str>,
     /// Connect to the server's IPv6 address.
     pub v6: bool,
 }
@@ -86,12 +88,28 @@ pub fn case(
         ..Login::default()
     };
     let claim = claim.to_owned();
-    Case { claim, on: On::Main, login, knows: None, with: with.into(), bare, wants, says: vec![], v6: false }
+    Case {
+        claim,
+        on: On::Main,
+        login,
+        knows: None,
+        with: with.into(),
+        bare,
+        wants,
+        says: vec![],
+        denies: vec![],
+        v6: false,
+    }
 }
 
 impl Case {
     pub fn says(mut self, text: &'static str) -> Self {
         self.says.push(text);
+        self
+    }
+
+    pub fn denies(mut self, text: &'static str) -> Self {
+        self.denies.push(text);
         self
     }
 
@@ -142,6 +160,8 @@ impl Case {
                 let told = told(&run.handshake);
                 let missing = self.says.iter().filter(|text| !told.contains(**text));
                 faults.extend(missing.map(|text| format!("{name}: {text:?} is not said")));
+                let untrue = self.denies.iter().filter(|text| told.contains(**text));
+                faults.extend(untrue.map(|text| format!("{name}: {text:?} is said")));
             }
             if faults.len() > before {
                 faults.push(format!("{name}: got {}", brief(&run.handshake)));

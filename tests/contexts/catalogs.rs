@@ -77,6 +77,27 @@ pub fn cases() -> Vec<Case> {
             LIKELY,
             "password_expired proven",
         ),
+        scram(
+            "a role of seventy letters is missing, and the server cuts it, by the administrator",
+            &"y".repeat(70),
+            Admin,
+            "role_missing/name_truncated proven",
+        ),
+        scram(
+            "a role of seventy letters is missing, and the server cuts it, by the log",
+            &"y".repeat(70),
+            Log("json"),
+            "role_missing/name_truncated proven",
+        ),
+        case(
+            "an administrator of another cluster names no line",
+            "rejected",
+            [AdminElsewhere],
+            "hba_reject proven",
+            "hba_reject proven",
+        )
+        .says("perhaps another server")
+        .denies("decides: "),
         // With the expected password.
         case(
             "the expected password is not the server's, by the administrator",

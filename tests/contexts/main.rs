@@ -9,6 +9,8 @@ mod support;
 
 mod case;
 mod catalogs;
+mod limits;
+mod logs;
 mod rules;
 mod stage;
 
@@ -35,9 +37,30 @@ fn pg_hba_conf_settles_refusals_of_postgresql_18() {
 }
 
 #[test]
+fn limits_of_postgresql_15_are_told_apart() {
+    limits::run(Version::V15);
+}
+
+#[test]
+fn limits_of_postgresql_18_are_told_apart() {
+    limits::run(Version::V18);
+}
+
+#[test]
+fn the_log_of_postgresql_15_is_followed_whatever_becomes_of_it() {
+    logs::run(Version::V15);
+}
+
+#[test]
+fn the_log_of_postgresql_18_is_followed_whatever_becomes_of_it() {
+    logs::run(Version::V18);
+}
+
+#[test]
 fn the_table_has_sixty_rows_and_no_claim_twice() {
     let mut claims: Vec<_> = catalogs::cases().into_iter().map(|case| case.claim).collect();
     claims.extend(rules::phases().into_iter().flat_map(|phase| phase.cases).map(|case| case.claim));
+    claims.extend(limits::rows(Version::V18).into_iter().map(|row| row.case.claim));
     assert!(claims.len() >= 60, "{} rows", claims.len());
     claims.sort();
     assert!(claims.windows(2).all(|pair| pair[0] != pair[1]), "two rows make the same claim: {claims:#?}");

@@ -4,6 +4,7 @@ use super::case::{Case, case, play_all};
 use super::stage::conninfo;
 use crate::support::DEADLINE;
 use crate::support::keeper::Scratch;
+use crate::support::peer::Forwarder;
 use crate::support::server::{Plan, Server, Version};
 
 /// Rows that the server meets with one pg_hba.conf loaded.
@@ -16,15 +17,24 @@ pub struct Phase {
     in_place: bool,
     /// `--admin` too.
     admin: bool,
+    /// `--hba`.
+    hba: bool,
+    /// Something between the proxy and the server changes the client's address to 127.0.0.2.
+    nat: bool,
     pub cases: Vec<Case>,
 }
 
 fn phase(loaded: &'static str, case: Case) -> Phase {
-    Phase { loaded, given: None, in_place: false, admin: false, cases: vec![case] }
+    Phase { loaded, given: None, in_place: false, admin: false, hba: true, nat: false, cases: vec![case] }
 }
 
 fn edited(loaded: &'static str, given: &'static str, case: Case) -> Phase {
     Phase { given: Some(given), ..phase(loaded, case) }
+}
+
+/// `--admin` without `--hba`: the server's own view of its file.
+fn viewed(loaded: &'static str, case: Case) -> Phase {
+    Phase { admin: true, hba: false, ..phase(loaded, case) }
 }
 
 const SCRAM: &str = "host all all 127.0.0.1/32 scram-sha-256\n";
@@ -33,6 +43,11 @@ const BARE: &str = "hba_no_entry likely";
 const REJECTED: &str = "password_rejected possible";
 
 pub fn phases() -> Vec<Phase> {
+    [by_file(), by_administrator(), behind_nat()].into_iter().flatten().collect()
+}
+
+/// What a file that is given decides.
+fn by_file() -> Vec<Phase> {
     let app = |claim: &str, bare, wants| case(claim, "app", [], bare, wants);
     vec![
         phase(
@@ -199,8 +214,187 @@ pub fn phases() -> Vec<Phase> {
     ]
 }
 
+/// What `pg_hba_file_rules` and the catalogs add.
+fn by_administrator() -> Vec<Phase> {
+    let app = |claim: &str, bare, wants| case(claim, "app", [], bare, wants);
+    const GROUPS: &str =
+        "host samerole all 127.0.0.1/32 scram-sha-256\nhost postgres +staff 127.0.0.1/32 scram-sha-256\n";
+    let with_admin = |phase| Phase { admin: true, ..phase };
+    vec![
+        viewed(
+            SCRAM,
+            app("the view names the line that asked", REJECTED, "password_mismatch proven")
+                .says("pg_hba.conf:2 decides: host all all 127.0.0.1/32 scram-sha-256"),
+        ),
+        viewed(
+            "host all other 127.0.0.1/32 trust\nhost all app 10.0.0.0/8 scram-sha-256\n",
+            app("no entry by the view: another address", BARE, "hba_no_entry/address proven")
+                .says("pg_hba.conf:3 does not match"),
+        ),
+        viewed(
+            "hostssl all \"app\",other 127.0.0.0/8 scram-sha-256 clientcert=verify-ca\n",
+            app("a hostssl line in the view wants TLS", BARE, "hba_requires_tls/client_never_asks proven")
+                .says("pg_hba.conf:2 would match with TLS"),
+        ),
+        viewed(
+            "host all all 127.0.0.1 255.255.255.255 reject\n",
+            app("the view names the reject line", "hba_reject proven", "hba_reject proven")
+                .says("pg_hba.conf:2 decides: host all all 127.0.0.1/32 reject"),
+        ),
+        viewed(
+            "host all all 127.0.0.1/32 ident\n",
+            app("the view names the ident line", "ident_failed proven", "ident_failed proven")
+                .says("pg_hba.conf:2 decides: host all all 127.0.0.1/32 ident"),
+        ),
+        Phase {
+            in_place: true,
+            admin: true,
+            hba: false,
+            ..edited(
+                OTHER,
+                SCRAM,
+                app(
+                    "the view has a line that the server has not",
+                    BARE,
+                    "hba_not_reloaded/not_reloaded proven",
+                )
+                .says("was changed after"),
+            )
+        },
+        Phase {
+            in_place: true,
+            admin: true,
+            hba: false,
+            ..edited(
+                OTHER,
+                "hostssl all all 127.0.0.1/32 scram-sha-256\n",
+                app("a hostssl line that is not loaded is no proof", BARE, "hba_requires_tls likely")
+                    .says("was changed after"),
+            )
+        },
+        Phase {
+            in_place: true,
+            admin: true,
+            hba: false,
+            ..edited(
+                SCRAM,
+                "host all all 127.0.0.1/32 trust\nhost all x y z\n",
+                app(
+                    "the view shows an error and the server asks",
+                    REJECTED,
+                    "hba_not_reloaded/reload_failed proven",
+                ),
+            )
+        },
+        with_admin(edited(
+            SCRAM,
+            "host all all 127.0.0.1/32 trust\n",
+            app(
+                "the server reads another file than the given one",
+                REJECTED,
+                "hba_not_reloaded/other_file proven",
+            )
+            .says("in the server's own file"),
+        )),
+        with_admin(edited(
+            OTHER,
+            SCRAM,
+            app(
+                "no entry, and the given file is not the server's",
+                BARE,
+                "hba_not_reloaded/other_file proven",
+            ),
+        )),
+        phase(
+            GROUPS,
+            app(
+                "samerole can't be decided without the administrator",
+                REJECTED,
+                "password_rejected unproven",
+            )
+            .database("shop")
+            .says("who the members of the role shop are"),
+        ),
+        with_admin(phase(
+            GROUPS,
+            app("samerole is decided with the administrator", REJECTED, "password_mismatch proven")
+                .database("shop")
+                .says("decides: host samerole all"),
+        )),
+        viewed(
+            GROUPS,
+            app("samerole is decided by the view", REJECTED, "password_mismatch proven")
+                .database("shop")
+                .says("decides: host samerole all"),
+        ),
+        with_admin(phase(
+            GROUPS,
+            app("a group is decided with the administrator", REJECTED, "password_mismatch proven")
+                .says("decides: host postgres +staff"),
+        )),
+        with_admin(phase(
+            GROUPS,
+            case("no entry for who is in no group", "other", [], BARE, "hba_no_entry proven")
+                .database("shop"),
+        )),
+        with_admin(phase(
+            GROUPS,
+            case("no entry for a role that does not exist", "ghost", [], BARE, "hba_no_entry proven"),
+        )),
+    ]
+}
+
+/// The server sees another address than the one that the proxy dials from.
+fn behind_nat() -> Vec<Phase> {
+    let app = |claim: &str, bare, wants| case(claim, "app", [], bare, wants);
+    let nat = |phase| Phase { nat: true, ..phase };
+    const TWO: &str = "host all all 127.0.0.1/32 trust\nhost all all 127.0.0.2/32 scram-sha-256\n";
+    vec![
+        nat(phase(
+            SCRAM,
+            app(
+                "no entry for the address behind NAT",
+                "hba_no_entry/nat_address likely",
+                "hba_no_entry/nat_address proven",
+            )
+            .says("127.0.0.2"),
+        )),
+        nat(phase(
+            OTHER,
+            app(
+                "no entry behind NAT, and none for our own address either",
+                "hba_no_entry/nat_address likely",
+                "hba_no_entry/address proven",
+            ),
+        )),
+        nat(phase(
+            TWO,
+            app(
+                "the line for the address behind NAT asks, ours would not",
+                REJECTED,
+                "password_rejected unproven",
+            )
+            .says("another address"),
+        )),
+        nat(phase(
+            "host all all 127.0.0.1/32 scram-sha-256\nhost all all 127.0.0.2/32 reject\n",
+            app(
+                "the reject line for the address behind NAT is named",
+                "hba_reject proven",
+                "hba_reject proven",
+            )
+            .says("127.0.0.2/32 reject"),
+        )),
+        nat(phase(
+            "host all all 127.0.0.1/32 scram-sha-256\nhost all all 127.0.0.2/32 trust\n",
+            app("trust for the address behind NAT is no warning", "ok -", "ok -"),
+        )),
+    ]
+}
+
 pub fn run(version: Version) {
-    let sql = "CREATE ROLE app LOGIN PASSWORD 'r1ght-pass'; CREATE ROLE other LOGIN; CREATE DATABASE shop;";
+    let sql = "CREATE ROLE app LOGIN PASSWORD 'r1ght-pass'; CREATE ROLE other LOGIN; CREATE DATABASE shop;
+        CREATE ROLE shop; CREATE ROLE team IN ROLE shop; CREATE ROLE staff; GRANT team, staff TO app;";
     let plan = Plan { tls: true, sql: sql.into(), ..Plan::default() };
     let server = Server::start(version, &plan);
     let own = server.data().join("pg_hba.conf");
@@ -208,7 +402,10 @@ pub fn run(version: Version) {
     let scratch = Scratch::new();
     let number = if version == Version::V15 { "15" } else { "18" };
     let mut failed = Vec::new();
-    for (at, phase) in phases().into_iter().enumerate() {
+    let nat = Forwarder::start(server.port, [127, 0, 0, 2]);
+    let only = std::env::var("PGWHY_ROWS").unwrap_or_default();
+    let wanted = |phase: &Phase| phase.cases.iter().any(|case| case.claim.contains(&only));
+    for (at, phase) in phases().into_iter().enumerate().filter(|(_, phase)| wanted(phase)) {
         write(phase.loaded);
         reload(&server);
         let given = whole(phase.given.unwrap_or(phase.loaded));
@@ -220,14 +417,16 @@ pub fn run(version: Version) {
             std::fs::File::options().write(true).open(&own).unwrap().set_modified(later).unwrap();
             file = own.clone();
         }
-        let mut args: Vec<String> =
-            vec!["--hba".into(), file.display().to_string(), "--pg-version".into(), number.into()];
+        let mut args: Vec<String> = Vec::new();
+        if phase.hba {
+            args.extend(["--hba", &file.display().to_string(), "--pg-version", number].map(String::from));
+        }
         if phase.admin {
             args.extend(["--admin".into(), conninfo(&server, "postgres")]);
         }
         let played = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             play_all(&format!("PostgreSQL {version:?}, rules"), phase.cases, |case| {
-                case.play(server.port, &args)
+                case.play(if phase.nat { nat.addr.port() } else { server.port }, &args)
             });
         }));
         if let Err(panic) = played {

@@ -20,7 +20,7 @@ host all t,Trusty,roled,small,nolog 127.0.0.1/32 trust
 host all rejected 127.0.0.1/32 reject
 host all identuser 127.0.0.1/32 ident
 hostssl all tlsonly 127.0.0.1/32 scram-sha-256
-host all app,APP,ghost,nopw,expired,\"app \",md5secret,nopwexp,spare,onlyhere,late,md5exp 127.0.0.1/32 scram-sha-256
+host all app,APP,ghost,nopw,expired,\"app \",md5secret,nopwexp,spare,onlyhere,late,md5exp,yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy 127.0.0.1/32 scram-sha-256
 ";
 
 const SQL: &str = "

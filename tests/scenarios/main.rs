@@ -55,7 +55,6 @@ fn every_cause_that_needs_no_context_has_a_row() {
 const ELSEWHERE: &[&str] = &[
     "never_arrived",
     "url_invalid",
-    "address_family_unreachable", // needs a host name with AAAA records only
     "wrong_server",
     "hba_not_reloaded",
     "hba_forbids_tls", // inside TLS: seen only when TLS is opened
@@ -66,8 +65,6 @@ const ELSEWHERE: &[&str] = &[
     "password_expired",
     "channel_binding_downgrade",
     "channel_binding_mismatch",
-    "oauth_failed",            // needs a validator module in the server
-    "target_session_mismatch", // its login works: the observer lets go at ReadyForQuery
     "pool_exhausted",
     "pool_credentials",
     "proxy_limit",

@@ -18,6 +18,8 @@ pub enum At {
     MainSocket,
     /// The same roles and lines, TLS off.
     Plain,
+    /// The same by two addresses, of which it listens on the second only.
+    PlainByBoth,
     /// Five connections at most.
     Full,
     /// Ends a login after a second.
@@ -28,6 +30,8 @@ pub enum At {
     OneCipher,
     /// A standby that takes no connections.
     Standby,
+    /// A standby that takes connections.
+    HotStandby,
     /// Still replaying its first write-ahead log.
     Starting,
     /// In a smart shutdown.

@@ -22,6 +22,7 @@ pub struct World {
     tls13: OnceLock<Server>,
     one_cipher: OnceLock<Server>,
     standby: OnceLock<Server>,
+    hot_standby: OnceLock<Server>,
     starting: OnceLock<Server>,
     stopping: OnceLock<Server>,
     german: OnceLock<Server>,
@@ -68,6 +69,7 @@ impl World {
             tls13: OnceLock::new(),
             one_cipher: OnceLock::new(),
             standby: OnceLock::new(),
+            hot_standby: OnceLock::new(),
             starting: OnceLock::new(),
             stopping: OnceLock::new(),
             german: OnceLock::new(),
@@ -84,7 +86,10 @@ impl World {
             At::Main | At::MainSocket | At::Bouncer | At::SmallBouncer => {
                 self.main.get_or_init(start("main", Plan { tls: true, ..self.plan() }))
             }
-            At::Plain => self.plain.get_or_init(start("plain", self.plan())),
+            At::Plain | At::PlainByBoth => {
+                let conf = "listen_addresses = '127.0.0.1'\n";
+                self.plain.get_or_init(start("plain", self.plan_with(conf)))
+            }
             At::Full => {
                 let conf = "max_connections = 5\nsuperuser_reserved_connections = 2\nmax_wal_senders = 0\n";
                 self.full.get_or_init(start("full", self.plan_with(conf)))
@@ -111,6 +116,14 @@ impl World {
                     ..self.plan()
                 };
                 self.standby.get_or_init(start("standby", plan))
+            }
+            At::HotStandby => {
+                let plan = Plan {
+                    late_files: vec!["standby.signal"],
+                    late_wait: "ready to accept read-only connections",
+                    ..self.plan()
+                };
+                self.hot_standby.get_or_init(start("hot standby", plan))
             }
             At::Starting => {
                 // The first file that recovery asks the archive for never comes.
@@ -161,6 +174,10 @@ impl World {
                 wire.send(SSL_REQUEST).and_then(|()| wire.read(1)).expect("pgbouncer answers");
                 held = Some(wire);
                 Upstream::Port(port)
+            }
+            At::PlainByBoth => {
+                let port = self.server(at).expect("a real server").port;
+                Upstream::Text(format!("host=::1,127.0.0.1 port={port},{port}"))
             }
             At::MainSocket => {
                 let server = self.server(at).expect("a real server");
@@ -289,6 +306,8 @@ create role app_limited login password 'correct-pw-7Q' connection limit 0;
 create role app_repl login replication password 'correct-pw-7Q';
 create role app_expired login password 'correct-pw-7Q' valid until '2001-01-01';
 create role app_nopw login;
+create role app_reader login password 'correct-pw-7Q';
+alter role app_reader set default_transaction_read_only = on;
 create role app_preload login password 'correct-pw-7Q';
 alter role app_preload set session_preload_libraries = 'no_such_library';
 -- Its verifier asks for more iterations than node-postgres is willing to make.

@@ -187,6 +187,9 @@ fn tokio_postgres(addr: SocketAddr, login: &Login) -> Answer {
     if let Some(password) = &login.password {
         config.password(password);
     }
+    if login.options.contains(&("target_session_attrs", "read-write".to_owned())) {
+        config.target_session_attrs(tokio_postgres::config::TargetSessionAttrs::ReadWrite);
+    }
     if let Some(database) = &login.database {
         config.dbname(database);
     }

@@ -185,3 +185,56 @@ impl Drop for FakeServer {
         let _ = TcpStream::connect(self.addr);
     }
 }
+
+/// A port that leads to a server's, from another address: what NAT and containers' published ports do.
+#[derive(Debug)]
+pub struct Forwarder {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    stop: Arc<AtomicBool>,
+}
+
+impl Forwarder {
+    /// Connections go on to `port` on 127.0.0.1 and come from `source`.
+    pub fn start(port: u16, source: [u8; 4]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let addr = listener.local_addr().expect("its address");
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        std::thread::spawn(move || {
+            for near in listener.incoming().map_while(Result::ok) {
+                if stopped.load(Ordering::SeqCst) {
+                    return;
+                }
+                let far = connect_from(source.into(), SocketAddr::from(([127, 0, 0, 1], port)));
+                for (mut from, mut to) in [
+                    (near.try_clone().expect("a descriptor"), far.try_clone().expect("a descriptor")),
+                    (far, near),
+                ] {
+                    std::thread::spawn(move || {
+                        // Either side may be gone; the other is told by the end of the stream.
+                        let _ = std::io::copy(&mut from, &mut to);
+                        to.shutdown(Shutdown::Write)
+                    });
+                }
+            }
+        });
+        Self { addr, stop }
+    }
+}
+
+impl Drop for Forwarder {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        // Wakes the accept so that it sees the flag.
+        let _ = TcpStream::connect(self.addr);
+    }
+}
+
+fn connect_from(source: std::net::Ipv4Addr, to: SocketAddr) -> TcpStream {
+    use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+    let fd = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+    bind(&fd, &SocketAddr::from((source, 0))).expect("an address of loopback");
+    connect(&fd, &to).expect("the server listens");
+    fd.into()
+}

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+use super::server::as_postgres;
 use super::{DEADLINE, keeper};
 
 /// A running `pgwhy proxy`.
@@ -52,8 +54,20 @@ impl Proxy {
         Self::launch("127.0.0.1:0", upstream, args, level)
     }
 
+    /// As [`Proxy::start`], by a user who is not root: `dir` gets a copy of the program that it can run.
+    pub fn start_unprivileged(dir: &Path, upstream: &str, args: &[String]) -> Self {
+        let program = dir.join("pgwhy");
+        std::fs::copy(env!("CARGO_BIN_EXE_pgwhy"), &program).expect("a copy of the program");
+        let args = ["--format", "json"].map(String::from).into_iter().chain(args.iter().cloned());
+        let args: Vec<String> = args.collect();
+        Self::launch_as(as_postgres(&program), "127.0.0.1:0", upstream, &args, "warn")
+    }
+
     fn launch(listen: &str, upstream: &str, args: &[String], level: &str) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pgwhy"));
+        Self::launch_as(Command::new(env!("CARGO_BIN_EXE_pgwhy")), listen, upstream, args, level)
+    }
+
+    fn launch_as(mut command: Command, listen: &str, upstream: &str, args: &[String], level: &str) -> Self {
         command.args(["proxy", "--listen", listen, "--upstream", upstream]).args(args);
         // Neither DATABASE_URL nor a PG* variable of whoever runs the tests may reach it, nor a ~/.pgpass.
         command

@@ -29,6 +29,19 @@ fn the_way_there() -> Vec<Row> {
         row("the upstream's name does not exist")
             .at(At::Text("no-such-host.invalid:5432"))
             .expect(failed("resolve", "dns_not_found").variant("not_found|temporary|-")),
+        // TCP has no route to a multicast address, as it has none to IPv6 where there is none.
+        row("the upstream has an IPv6 address and there is no route")
+            .at(At::Text("[ff02::1]:5432"))
+            .expect(failed("connect", "address_family_unreachable").proven().leg("server")),
+        row("there is no route to either address")
+            .at(At::Text("host=ff02::1,224.0.0.1 port=5432"))
+            .expect(failed("connect", "address_family_unreachable").confidence("likely")),
+        row("one of two addresses has no route and nobody listens at the other")
+            .at(At::Text("host=ff02::1,127.0.0.1 port=5432,1"))
+            .expect(failed("connect", "connection_refused").proven()),
+        row("the server listens on one of two addresses")
+            .at(At::PlainByBoth)
+            .expect(ok().warning("address_failed")),
         row("SYNs vanish").at(At::Blackhole).expect(failed("connect", "connect_timeout").provable()),
     ]
 }

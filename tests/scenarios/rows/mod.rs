@@ -6,6 +6,7 @@ mod poolers;
 mod refused_before_auth;
 mod secrets;
 mod session;
+mod target;
 mod tls;
 mod variants;
 
@@ -21,6 +22,7 @@ pub fn all() -> Vec<Row> {
         secrets::rows(),
         variants::rows(),
         session::rows(),
+        target::rows(),
         poolers::rows(),
     ]
     .concat()

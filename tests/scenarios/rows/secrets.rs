@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use crate::At;
 use crate::row::{Expect, RIGHT, Row, WRONG, failed, ok, row};
 use crate::support::client::{Login, Who};
-use crate::support::peer::{V3, Wire, message};
+use crate::support::peer::{V3, Wire, error, message};
 use crate::support::server::Version;
 
 pub fn rows() -> Vec<Row> {
@@ -284,6 +284,28 @@ fn methods() -> Vec<Row> {
         row("node-postgres 7.8 does not know SCRAM")
             .by(Who::Pg7)
             .expect(unsupported("sasl_mechanism|auth_request", "scram").provable().driver("node-postgres")),
+        row("the server can't load its OAuth validator")
+            .only(Version::V18)
+            .database("d_oauth")
+            .by(Who::Raw(|wire| bearer(wire, "Bearer t0ken-of-alice")))
+            .expect(failed("oauth", "oauth_failed").confidence("likely").leg("server").sqlstate("58P01")),
+        // No validator is packaged with a server that the tests can have, so a stand-in refuses as 18 does.
+        row("a validator refuses the token")
+            .at(At::Fake(refuses_tokens))
+            .by(Who::Raw(|wire| bearer(wire, "Bearer t0ken-of-alice")))
+            .expect(failed("oauth", "oauth_failed").proven().leg("client").sqlstate("28000").method("oauth")),
+        row("a client sends an empty token to learn where to get one")
+            .at(At::Fake(refuses_tokens))
+            .by(Who::Raw(|wire| bearer(wire, "")))
+            .expect(failed("oauth", "oauth_failed").confidence("likely").leg("client")),
+        row("psycopg can't get a token from the issuer that the server names")
+            .at(At::Fake(refuses_tokens))
+            .by(Who::Psycopg)
+            .no_password()
+            .option("oauth_issuer", "https://issuer.invalid")
+            .option("oauth_client_id", "psycopg")
+            .option("require_auth", "oauth")
+            .expect(failed("oauth", "oauth_failed").confidence("likely").leg("client")),
         row("psql 15 does not know OAuth")
             .only(Version::V18)
             .database("d_oauth")
@@ -570,4 +592,28 @@ fn external() -> Vec<Row> {
         row("LDAP behind the server refuses").only(Version::V15).database("d_ldap").expect(refused("ldap|-")),
         row("RADIUS behind the server does not answer").database("d_radius").expect(refused("radius|-")),
     ]
+}
+
+/// Chooses OAUTHBEARER with this token, and does as RFC 7628 says when it is refused.
+fn bearer(wire: &mut Wire, token: &str) -> std::io::Result<()> {
+    wire.startup(V3, &[("user", "app_scram"), ("database", "d_oauth")])?;
+    wire.read_until(b'R')?;
+    let initial = format!("n,,\x01auth={token}\x01\x01");
+    let length = u32::try_from(initial.len()).expect("a short token").to_be_bytes();
+    wire.message(b'p', &[b"OAUTHBEARER\0", &length[..], initial.as_bytes()].concat())?;
+    wire.read_until(b'R')?;
+    wire.message(b'p', b"\x01")?;
+    wire.read_until(b'Z').map(drop)
+}
+
+/// Offers OAUTHBEARER and refuses whatever comes, in the words of PostgreSQL 18.
+fn refuses_tokens(wire: &mut Wire) -> std::io::Result<()> {
+    wire.read_packet()?;
+    wire.message(b'R', b"\0\0\0\x0aOAUTHBEARER\0\0")?;
+    wire.read_message()?;
+    let document = r#"{ "status": "invalid_token", "openid-configuration": "https://issuer.invalid/.well-known/openid-configuration", "scope": "openid" }"#;
+    wire.message(b'R', &[b"\0\0\0\x0b", document.as_bytes()].concat())?;
+    wire.read_message()?;
+    wire.send(&error("28000", "OAuth bearer authentication failed for user \"app_scram\""))?;
+    wire.end()
 }
