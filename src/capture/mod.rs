@@ -2,4 +2,6 @@
 //!
 //! Pure like everything below `net`: bytes in, bytes out. Files, clocks and threads are the program's.
 
+pub mod blank;
 pub mod facts;
+pub mod write;
