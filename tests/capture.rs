@@ -14,6 +14,8 @@ mod corpus;
 mod expect;
 #[path = "capture/files.rs"]
 mod files;
+#[path = "capture/legs.rs"]
+mod legs;
 #[path = "capture/secrets.rs"]
 mod secrets;
 #[path = "capture/stage.rs"]

@@ -98,7 +98,10 @@ fn the_observer_reads_a_blanked_conversation_to_the_same_record() {
             let all: Vec<u8> =
                 events.iter().filter_map(|event| event.what.as_ref().ok()).flatten().copied().collect();
             for secret in &secrets {
-                assert!(!all.windows(secret.len()).any(|part| part == secret), "{conversation} keeps a secret");
+                assert!(
+                    !all.windows(secret.len()).any(|part| part == secret),
+                    "{conversation} keeps a secret"
+                );
             }
         }
     }
@@ -134,23 +137,100 @@ fn a_secret_in_the_wrong_place_goes_too() {
         ("before it was asked for", vec![(client, startup.to_vec()), (client, p(b"hunter2\0"))]),
         ("glued to the startup packet", vec![(client, [startup, &p(b"hunter2\0")].concat())]),
         ("as a first packet", vec![(client, p(b"hunter2\0"))]),
-        ("in a packet that never ends", vec![(client, startup.to_vec()), (server, r(3)), (client, b"p\0\0\0\xffhunter2".to_vec())]),
-        ("in a startup packet that never ends", vec![(client, b"\0\0\0\x60\0\x03\0\0user\0hunter2".to_vec())]),
+        (
+            "in a packet that never ends",
+            vec![(client, startup.to_vec()), (server, r(3)), (client, b"p\0\0\0\xffhunter2".to_vec())],
+        ),
+        (
+            "in a startup packet that never ends",
+            vec![(client, b"\0\0\0\x60\0\x03\0\0user\0hunter2".to_vec())],
+        ),
         ("in a parameter", vec![(client, b"\0\0\0\x1a\0\x03\0\0password\0hunter2\0\0".to_vec())]),
-        ("behind a length that can't be", vec![(client, startup.to_vec()), (client, b"p\xff\xff\xff\xffhunter2".to_vec())]),
-        ("in place of a mechanism", vec![(client, startup.to_vec()), (server, offer.clone()), (client, p(b"hunter2\0"))]),
-        ("in place of the proof", vec![(client, startup.to_vec()), (server, offer.clone()), (client, first.clone()), (server, challenge.clone()), (client, p(b"hunter2"))]),
-        ("as a broken proof", vec![(client, startup.to_vec()), (server, offer), (client, first), (server, challenge), (client, p(b"c=biws,r=ab,p=hunter2"))]),
-        ("in place of an MD5 response", vec![(client, startup.to_vec()), (server, b"R\0\0\0\x0c\0\0\0\x05salt".to_vec()), (client, p(b"hunter2\0"))]),
-        ("as a token", vec![(client, startup.to_vec()), (server, b"R\0\0\0\x16\0\0\0\x0aOAUTHBEARER\0\0\0".to_vec()), (client, p(b"OAUTHBEARER\0\0\0\0\x1dn,,\x01auth=Bearer  hunter2\x01\x01\x01\x01"))]),
+        (
+            "behind a length that can't be",
+            vec![(client, startup.to_vec()), (client, b"p\xff\xff\xff\xffhunter2".to_vec())],
+        ),
+        (
+            "in place of a mechanism",
+            vec![(client, startup.to_vec()), (server, offer.clone()), (client, p(b"hunter2\0"))],
+        ),
+        (
+            "in place of the proof",
+            vec![
+                (client, startup.to_vec()),
+                (server, offer.clone()),
+                (client, first.clone()),
+                (server, challenge.clone()),
+                (client, p(b"hunter2")),
+            ],
+        ),
+        (
+            "as a broken proof",
+            vec![
+                (client, startup.to_vec()),
+                (server, offer),
+                (client, first),
+                (server, challenge),
+                (client, p(b"c=biws,r=ab,p=hunter2")),
+            ],
+        ),
+        (
+            "in place of an MD5 response",
+            vec![
+                (client, startup.to_vec()),
+                (server, b"R\0\0\0\x0c\0\0\0\x05salt".to_vec()),
+                (client, p(b"hunter2\0")),
+            ],
+        ),
+        (
+            "as a token",
+            vec![
+                (client, startup.to_vec()),
+                (server, b"R\0\0\0\x16\0\0\0\x0aOAUTHBEARER\0\0\0".to_vec()),
+                (client, p(b"OAUTHBEARER\0\0\0\0\x1dn,,\x01auth=Bearer  hunter2\x01\x01\x01\x01")),
+            ],
+        ),
         ("as a GSSAPI token", vec![(client, startup.to_vec()), (server, r(7)), (client, p(b"hunter2"))]),
-        ("as a query before its time", vec![(client, startup.to_vec()), (client, b"Q\0\0\0\x0chunter2\0".to_vec())]),
+        (
+            "as a query before its time",
+            vec![(client, startup.to_vec()), (client, b"Q\0\0\0\x0chunter2\0".to_vec())],
+        ),
         ("as a cancel key", vec![(client, b"\0\0\0\x14\x04\xd2\x16\x2e\0\0\0\x01hunter2\0".to_vec())]),
-        ("as the key to cancel with", vec![(client, startup.to_vec()), (server, b"K\0\0\0\x0f\0\0\0\x01hunter2".to_vec())]),
-        ("in an HTTP header", vec![(client, b"GET /?p=hunter2 HTTP/1.1\r\nAuthorization: hunter2\r\n\r\n".to_vec())]),
-        ("behind ReadyForQuery", vec![(client, startup.to_vec()), (server, b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05ID\0\0\0\x0bhunter2".to_vec()), (client, b"Q\0\0\0\x0chunter2\0".to_vec())]),
-        ("in clear where TLS was agreed on", vec![(client, b"\0\0\0\x08\x04\xd2\x16\x2f".to_vec()), (server, b"S".to_vec()), (client, b"\x16\x03\x01\0\x01a".to_vec()), (client, b"p\0\0\0\x0chunter2\0".to_vec())]),
-        ("inside TLS that was opened", vec![(client, b"\0\0\0\x08\x04\xd2\x16\x2f".to_vec()), (server, b"S".to_vec()), (client, startup.to_vec()), (server, r(3)), (client, p(b"hunter2\0"))]),
+        (
+            "as the key to cancel with",
+            vec![(client, startup.to_vec()), (server, b"K\0\0\0\x0f\0\0\0\x01hunter2".to_vec())],
+        ),
+        (
+            "in an HTTP header",
+            vec![(client, b"GET /?p=hunter2 HTTP/1.1\r\nAuthorization: hunter2\r\n\r\n".to_vec())],
+        ),
+        (
+            "behind ReadyForQuery",
+            vec![
+                (client, startup.to_vec()),
+                (server, b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05ID\0\0\0\x0bhunter2".to_vec()),
+                (client, b"Q\0\0\0\x0chunter2\0".to_vec()),
+            ],
+        ),
+        (
+            "in clear where TLS was agreed on",
+            vec![
+                (client, b"\0\0\0\x08\x04\xd2\x16\x2f".to_vec()),
+                (server, b"S".to_vec()),
+                (client, b"\x16\x03\x01\0\x01a".to_vec()),
+                (client, b"p\0\0\0\x0chunter2\0".to_vec()),
+            ],
+        ),
+        (
+            "inside TLS that was opened",
+            vec![
+                (client, b"\0\0\0\x08\x04\xd2\x16\x2f".to_vec()),
+                (server, b"S".to_vec()),
+                (client, startup.to_vec()),
+                (server, r(3)),
+                (client, p(b"hunter2\0")),
+            ],
+        ),
     ];
     for (row, moves) in rows {
         for size in [usize::MAX, 1] {
@@ -162,8 +242,11 @@ fn a_secret_in_the_wrong_place_goes_too() {
             let before: usize = pieces.iter().map(|piece| piece.bytes.len()).sum();
             blank(&mut pieces, Keep::default());
             for side in [client, server] {
-                let all: Vec<u8> =
-                    pieces.iter().filter(|piece| piece.from == side).flat_map(|piece| piece.bytes.clone()).collect();
+                let all: Vec<u8> = pieces
+                    .iter()
+                    .filter(|piece| piece.from == side)
+                    .flat_map(|piece| piece.bytes.clone())
+                    .collect();
                 let shown = String::from_utf8_lossy(&all);
                 assert!(!shown.contains("hunter2") && !shown.contains("unter"), "{row}: {shown:?}");
             }

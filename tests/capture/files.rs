@@ -1,13 +1,15 @@
 //! The capture's files: which logins are in them, and what a crash, a full disk and a full file do.
 
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
+use std::process::Stdio;
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::stage::{PASSWORD, blocks, facts, log_in, proxy, reports, server, tool};
 use super::support::client::Who;
-use super::support::keeper::Scratch;
+use super::support::keeper::{self, Scratch};
 use super::support::peer::Wire;
 use super::support::server::Version;
 
@@ -24,7 +26,8 @@ fn only_the_wanted_logins_are_captured() {
         }
         reports(&mut proxy, 8);
         let facts = facts(&file);
-        let outcomes: Vec<_> = facts.iter().map(|facts| facts.diagnosis.as_ref().unwrap().outcome.word()).collect();
+        let outcomes: Vec<_> =
+            facts.iter().map(|facts| facts.diagnosis.as_ref().unwrap().outcome.word()).collect();
         let count = outcomes.iter().filter(|outcome| **outcome == "failed").count();
         assert_eq!((count, outcomes.len()), (failed, all), "{what}: {outcomes:?}");
         let mode = std::fs::metadata(&file).unwrap().permissions().mode();
@@ -61,7 +64,8 @@ fn a_killed_proxy_leaves_whole_blocks_and_the_next_one_goes_on_behind_them() {
         assert!(now > logins, "{now} after {logins}");
         logins = now;
     }
-    let sections = blocks(&std::fs::read(&file).unwrap()).iter().filter(|(kind, _)| *kind == 0x0a0d_0d0a).count();
+    let sections =
+        blocks(&std::fs::read(&file).unwrap()).iter().filter(|(kind, _)| *kind == 0x0a0d_0d0a).count();
     assert_eq!(sections, 3);
     tool("capinfos", &[&file.display().to_string()]);
 
@@ -89,23 +93,35 @@ fn a_full_disk_costs_the_capture_and_no_login() {
     assert!(log.contains("5 parts of the capture were not written"), "{log}");
 }
 
-/// A disk of 64 KiB (a limit of the file's size says the same to the program).
+/// A limit of the file's size says the same to the program as a disk that is nearly full.
 #[test]
 fn what_a_full_disk_took_of_a_login_is_taken_back() {
     let server = server(Version::V15);
     let dir = Scratch::new();
     let file = dir.path().join("x.pcapng");
-    let mut proxy = proxy(&server, &file, &[]);
-    let raw = Pid::from_raw(i32::try_from(proxy.pid()).unwrap()).unwrap();
-    let limit = rustix::process::Rlimit { current: Some(30_000), maximum: Some(30_000) };
-    rustix::process::prlimit(Some(raw), rustix::process::Resource::Fsize, limit).unwrap();
+    let mut command = std::process::Command::new("sh");
+    // The signal that goes with that limit would end the program.
+    command.args(["-c", "trap '' XFSZ; ulimit -f 60; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_pgwhy")]);
+    command.args(["proxy", "--format", "json", "-l", "127.0.0.1:0", "-u", &server.addr().to_string()]);
+    command.arg("--capture").arg(&file).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    keeper::watch(child.id());
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut line = || serde_json::from_str::<serde_json::Value>(&lines.next().unwrap().unwrap()).unwrap();
+    let addr = line()["addr"].as_str().unwrap().parse().unwrap();
     for _ in 0..12 {
-        log_in(&proxy, Who::TokioPostgres, "trusted", "");
+        Wire::log_in_by_trust(addr, "trusted", "postgres").unwrap();
+        assert_eq!(line()["outcome"], "ok");
     }
-    reports(&mut proxy, 12);
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    kill_process(pid, Signal::TERM).unwrap();
+    let output = child.wait_with_output().unwrap();
+    keeper::forget(pid.as_raw_nonzero().get().unsigned_abs());
     let count = facts(&file).len();
     assert!((1..12).contains(&count), "{count} of 12 logins fit, each of them whole");
-    assert!(proxy.stderr().contains("--capture"), "{}", proxy.stderr());
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(error.matches("--capture: ").count(), 1, "said once: {error}");
+    assert!(error.contains(&format!("{} parts of the capture", 12 - count)), "{error}");
 }
 
 fn sizes(files: &[PathBuf]) -> Vec<u64> {
@@ -134,8 +150,7 @@ fn full_files_make_room_for_the_next_and_the_oldest_go() {
         let sizes = sizes(&files);
         assert_eq!(files.len(), 3, "{files:?}");
         assert!(sizes.iter().all(|size| *size <= 20_000), "{sizes:?}");
-        let ids: Vec<String> =
-            files.iter().flat_map(|file| facts(file)).map(|facts| facts.id).collect();
+        let ids: Vec<String> = files.iter().flat_map(|file| facts(file)).map(|facts| facts.id).collect();
         assert!(ids.len() >= 6 && ids.contains(&last["id"].as_str().unwrap().to_owned()), "{ids:?}");
         for file in &files {
             tool("capinfos", &[&file.display().to_string()]);

@@ -59,7 +59,8 @@ fn everything(file: &std::path::Path, more: &[&str]) -> u16 {
             count += 1;
         }
     }
-    for token in [format!("OAUTHBEARER\0\0\0\0\x50n,,\x01auth=Bearer {TOKEN}\x01\x01"), format!("{TOKEN}\0")] {
+    for token in [format!("OAUTHBEARER\0\0\0\0\x50n,,\x01auth=Bearer {TOKEN}\x01\x01"), format!("{TOKEN}\0")]
+    {
         let mut wire = Wire::connect(proxy.addr).unwrap();
         wire.startup(V3, &[("user", "scram"), ("database", "postgres")]).unwrap();
         wire.read_message().unwrap();
@@ -109,17 +110,25 @@ fn a_capture_holds_no_secret_of_any_method() {
     // What Wireshark takes for a secret is blank: stars, zeros, and SCRAM without proof and signature.
     let shown = dissected(&file, port);
     assert!(shown.len() > 20, "{shown:?}");
-    let blank = |text: &String| text.bytes().all(|byte| matches!(byte, b'*' | b'0' | b'x' | b',' | b'd' | b'm' | b'5'));
+    let blank = |text: &String| {
+        text.bytes().all(|byte| matches!(byte, b'*' | b'0' | b'x' | b',' | b'd' | b'm' | b'5'))
+    };
     let open: Vec<_> = shown.iter().filter(|text| !blank(text)).collect();
     assert!(!open.is_empty(), "SCRAM's messages can be read");
     for text in open {
         let bytes: Vec<u8> = text
             .split(',')
-            .flat_map(|part| part.as_bytes().chunks(2).map(|two| u8::from_str_radix(std::str::from_utf8(two).unwrap(), 16).unwrap_or(b'?')).collect::<Vec<_>>())
+            .flat_map(|part| {
+                part.as_bytes()
+                    .chunks(2)
+                    .map(|two| u8::from_str_radix(std::str::from_utf8(two).unwrap(), 16).unwrap_or(b'?'))
+                    .collect::<Vec<_>>()
+            })
             .collect();
         let text = String::from_utf8_lossy(&bytes).into_owned();
         for mark in ["p=", "v="] {
-            let values = text.match_indices(mark).filter(|(at, _)| *at == 0 || text.as_bytes()[at - 1] == b',');
+            let values =
+                text.match_indices(mark).filter(|(at, _)| *at == 0 || text.as_bytes()[at - 1] == b',');
             for (at, _) in values {
                 let value = &text[at + 2..];
                 assert!(value.bytes().all(|byte| matches!(byte, b'A' | b'=')), "{text}");
@@ -156,5 +165,9 @@ fn queries_are_captured_when_that_is_asked_for() {
     let queries = read("pgsql.query contains \"pr1vate\"");
     assert_eq!(queries.lines().count(), 2, "on both legs: {queries}");
     assert!(read("pgsql.type == \"Data row\"").lines().count() >= 2, "and the answers");
-    assert_eq!(read("_ws.malformed || tcp.analysis.lost_segment || tcp.analysis.retransmission"), "");
+    // Two of the clients sent messages that break their grammar; no driver did.
+    let session = "(pgsql.query || pgsql.type == \"Data row\") && _ws.malformed";
+    for wrong in [session, "tcp.analysis.lost_segment", "tcp.analysis.retransmission"] {
+        assert_eq!(read(wrong), "", "{wrong}");
+    }
 }

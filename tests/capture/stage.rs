@@ -25,7 +25,7 @@ pub fn server(version: Version) -> Server {
     for role in ["password", "scram"] {
         sql.push_str(&format!("CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}';\n"));
     }
-    Server::start(version, &Plan { hba: hba.into(), sql, ..Plan::default() })
+    Server::start(version, &Plan { hba: hba.into(), sql, tls: true, ..Plan::default() })
 }
 
 /// One login; the database is there.
