@@ -13,7 +13,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
-use crate::diagnose::context::{Context, Dial, DialFault, Expectation, Limit, Opaque};
+use crate::diagnose::context::{Context, Dial, DialFault, Expectation, Lack, Limit, Opaque};
 use crate::diagnose::story::{Earlier, MOMENTS, Profile};
 use crate::diagnose::{Cause, Diagnosis, Outcome, diagnose};
 use crate::handshake::driver::recognise;
@@ -100,15 +100,15 @@ pub(super) struct Desk {
 
 impl Desk {
     /// Starts the thread.
-    pub(super) fn open(mut setting: Setting) -> io::Result<(Self, Inbox)> {
+    pub(super) fn open(setting: Setting) -> io::Result<(Self, Inbox)> {
         let (sender, receiver) = sync_channel(QUEUE);
         let waiting = Arc::new(AtomicU64::new(0));
         let dropped = Arc::new(AtomicU64::new(0));
         let inbox = Inbox { sender: sender.clone(), waiting: waiting.clone(), dropped: dropped.clone() };
-        let (still, keys) = (waiting.clone(), KeyCache::default());
-        let sources = RefCell::new(std::mem::take(&mut setting.sources));
-        let mut clerk = Clerk { setting, waiting, history: History::default(), keys, sources };
-        let thread = std::thread::Builder::new().name("desk".into()).spawn(move || clerk.work(&receiver))?;
+        let still = waiting.clone();
+        let mut clerk = Clerk::new(setting);
+        let work = move || clerk.work(&receiver, &waiting);
+        let thread = std::thread::Builder::new().name("desk".into()).spawn(work)?;
         Ok((Self { thread, sender, waiting: still, dropped }, inbox))
     }
 
@@ -132,26 +132,41 @@ impl Desk {
     }
 }
 
-struct Clerk {
+/// Makes reports of attempts, and remembers them for the next ones.
+pub(super) struct Clerk {
     setting: Setting,
-    waiting: Arc<AtomicU64>,
     history: History,
     keys: KeyCache,
     sources: RefCell<Sources>,
 }
 
+/// What is special about an attempt that was read from a capture.
+#[derive(Clone, Debug)]
+pub(super) struct Captured {
+    /// Its name in the reports.
+    pub(super) id: String,
+    /// What the capture lacks of it.
+    pub(super) lack: Lack,
+}
+
 impl Clerk {
-    fn work(&mut self, receiver: &Receiver<Message>) {
+    /// A clerk who remembers nothing.
+    pub(super) fn new(mut setting: Setting) -> Self {
+        let sources = RefCell::new(std::mem::take(&mut setting.sources));
+        Self { setting, history: History::default(), keys: KeyCache::default(), sources }
+    }
+
+    fn work(&mut self, receiver: &Receiver<Message>, waiting: &AtomicU64) {
         let mut failing = false;
         while let Ok(message) = receiver.recv() {
-            let backlog = self.waiting.fetch_sub(1, Ordering::Relaxed);
+            let backlog = waiting.fetch_sub(1, Ordering::Relaxed);
             let mut tell = None;
             let text = match message {
                 Message::End => return,
                 Message::Line(line) => Some(line),
                 Message::Attempt(attempt) => {
                     tell.clone_from(&self.setting.written);
-                    let report = self.report(*attempt, backlog > BUSY);
+                    let report = self.report(*attempt, backlog > BUSY, None);
                     self.setting.dress.report(&report)
                 }
             };
@@ -207,9 +222,14 @@ impl Clerk {
         diagnose(record, &context)
     }
 
-    fn report(&mut self, attempt: Attempt, busy: bool) -> Report {
+    /// Diagnoses an attempt and remembers it.
+    pub(super) fn report(&mut self, attempt: Attempt, busy: bool, captured: Option<Captured>) -> Report {
         let record = &attempt.record;
-        let id = format!("{:x}-{:x}", std::process::id(), attempt.id);
+        let lack = captured.as_ref().map(|captured| captured.lack);
+        let id = captured.as_ref().map_or_else(
+            || format!("{:x}-{:x}", std::process::id(), attempt.id),
+            |captured| captured.id.clone(),
+        );
         let dials: Vec<Dial> = attempt.dials.iter().map(dial).collect();
         let expectation = expectation(&self.setting, record);
         let for_this_user = expectation.is_some_and(|expectation| expectation.for_this_user);
@@ -218,8 +238,9 @@ impl Clerk {
         let judgement = judgement(record, expected, busy);
         let our_address = attempt.our_outgoing.as_ref().map(ToString::to_string);
         let client_host = attempt.client.ip().map_or_else(|| "local".to_owned(), |ip| ip.to_string());
-        let now = SystemTime::now();
         let ended = attempt.accepted + attempt.elapsed;
+        // What was captured is judged by the time of its day.
+        let now = if captured.is_some() { ended } else { SystemTime::now() };
         let earlier = self.history.earlier(&client_host, attempt.accepted, ended);
         let limit = limit(&attempt.ending);
         let server_signature_fits = expected.and_then(|expected| self.keys.signature_fits(record, expected));
@@ -247,6 +268,7 @@ impl Clerk {
             client_ip: attempt.client.ip(),
             server_is_local: matches!(attempt.server, Some(PeerAddr::Unix(_))),
             earlier: earlier.as_ref(),
+            lack,
             ..Context::default()
         };
         let diagnosis = self.with_sources(&attempt, &base, expected_password.as_ref(), busy);
