@@ -152,6 +152,14 @@ pub struct ContextArgs {
     pub control_data: Option<PathBuf>,
 }
 
+impl ContextArgs {
+    /// Whether nothing was given.
+    pub fn is_empty(&self) -> bool {
+        let files = [&self.password_file, &self.hba, &self.server_log, &self.control_data];
+        files.iter().all(|file| file.is_none()) && self.admin.is_none()
+    }
+}
+
 /// Options of `pgwhy show`.
 #[derive(Debug, Args)]
 #[command(after_help = "\

@@ -60,10 +60,7 @@ pub(super) fn target(args: &ProxyArgs) -> Result<Target, Failure> {
         eprintln!("pgwhy: {place}: {problem}");
     }
     let expected = expected(args.context.password_file.as_deref(), &conninfo, &place, others)?;
-    let host = conninfo.hosts.first().map(|host| match &host.name {
-        HostName::Name(name) | HostName::UnixDir(name) => name.clone(),
-        HostName::Addr(addr) => addr.to_string(),
-    });
+    let host = first_host(&conninfo);
     let upstream = Upstream {
         hosts: conninfo.hosts.iter().map(upstream_host).collect(),
         connect_timeout: conninfo.connect_timeout,
@@ -88,6 +85,13 @@ impl Target {
     }
 }
 
+fn first_host(conninfo: &Conninfo) -> Option<String> {
+    conninfo.hosts.first().map(|host| match &host.name {
+        HostName::Name(name) | HostName::UnixDir(name) => name.clone(),
+        HostName::Addr(addr) => addr.to_string(),
+    })
+}
+
 /// The password that a captured client should have sent, and the server's name: from `--expect` and
 /// `--password-file`. Without them nothing is held against it.
 pub(super) fn expectation(
@@ -100,14 +104,10 @@ pub(super) fn expectation(
         let (password, source) = (first_line(file)?, file.display().to_string());
         return Ok((Some(Expected { password, source, ..Expected::default() }), None));
     };
-    let conninfo = Conninfo::parse(text, &environment)
-        .map_err(|error| Failure::usage(format!("--expect: {error}")))?;
+    let conninfo =
+        Conninfo::parse(text, &environment).map_err(|error| Failure::usage(format!("--expect: {error}")))?;
     let expected = expected(password_file, &conninfo, "--expect", dotenv_values())?;
-    let host = conninfo.hosts.first().and_then(|host| match &host.name {
-        HostName::Name(name) => Some(name.clone()),
-        HostName::Addr(_) | HostName::UnixDir(_) => None,
-    });
-    Ok((expected, host))
+    Ok((expected, first_host(&conninfo)))
 }
 
 fn source(args: &ProxyArgs) -> Result<Option<Source>, Failure> {

@@ -147,6 +147,8 @@ pub(super) struct Captured {
     pub(super) id: String,
     /// What the capture lacks of it.
     pub(super) lack: Lack,
+    /// Its secrets were blanked: there is nothing to hold a password against.
+    pub(super) blanked: bool,
 }
 
 impl Clerk {
@@ -235,7 +237,8 @@ impl Clerk {
         let for_this_user = expectation.is_some_and(|expectation| expectation.for_this_user);
         let expected = self.setting.expected.as_ref().filter(|_| for_this_user);
         let expected_password = expected.map(|expected| expected.password.clone());
-        let judgement = judgement(record, expected, busy);
+        let blanked = captured.as_ref().is_some_and(|captured| captured.blanked);
+        let judgement = judgement(record, expected, busy).filter(|_| !blanked);
         let our_address = attempt.our_outgoing.as_ref().map(ToString::to_string);
         let client_host = attempt.client.ip().map_or_else(|| "local".to_owned(), |ip| ip.to_string());
         let ended = attempt.accepted + attempt.elapsed;
@@ -243,7 +246,8 @@ impl Clerk {
         let now = if captured.is_some() { ended } else { SystemTime::now() };
         let earlier = self.history.earlier(&client_host, attempt.accepted, ended);
         let limit = limit(&attempt.ending);
-        let server_signature_fits = expected.and_then(|expected| self.keys.signature_fits(record, expected));
+        let server_signature_fits =
+            expected.filter(|_| !blanked).and_then(|expected| self.keys.signature_fits(record, expected));
         let base = Context {
             dials: &dials,
             limit: limit.as_ref(),
@@ -263,7 +267,7 @@ impl Clerk {
                 server_bytes: opaque.server_bytes,
                 closed: opaque.closed,
             }),
-            exchange: exchange(record),
+            exchange: exchange(record).filter(|_| !blanked),
             our_ip: attempt.our_outgoing.as_ref().and_then(PeerAddr::ip),
             client_ip: attempt.client.ip(),
             server_is_local: matches!(attempt.server, Some(PeerAddr::Unix(_))),
@@ -272,7 +276,7 @@ impl Clerk {
             ..Context::default()
         };
         let diagnosis = self.with_sources(&attempt, &base, expected_password.as_ref(), busy);
-        let way = way(&attempt, &dials);
+        let way = way(&dials);
         let profile = Profile::new(record, &client_host, way.address.as_deref());
         let mut report = Report::new(record, diagnosis, &way, attempt.ssl_answered_by_us);
         report.id = id;
@@ -317,12 +321,12 @@ fn limit(ending: &Ending) -> Option<Limit> {
     }
 }
 
-fn way(attempt: &Attempt, dials: &[Dial]) -> Way {
+pub(super) fn way(dials: &[Dial]) -> Way {
     let last = dials.last();
     Way {
         address: last.map(|dial| dial.address.clone().unwrap_or_else(|| dial.host.clone())),
         reached: last.map(|dial| dial.result.is_ok()),
-        took: attempt.dials.iter().map(|dial| dial.elapsed).sum(),
+        took: dials.iter().map(|dial| dial.took).sum(),
         step: last.map(|dial| if dial.address.is_none() { Step::Resolve } else { Step::Connect }),
     }
 }

@@ -7,17 +7,19 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use crate::capture::conversation::{Conversation, Dialled, Table, Tally};
+use crate::capture::facts::{Facts, LegFacts};
 use crate::capture::read::blocks::Blocks;
 use crate::capture::read::link;
-use crate::diagnose::Outcome;
+use crate::diagnose::context::{Dial, DialFault};
+use crate::diagnose::{Confidence, Diagnosis, Outcome};
 use crate::handshake::{Attention, Record};
 use crate::net::{Attempt, DialAttempt, DialError, Ending, OpaqueFacts, PeerAddr};
-use crate::report::Report;
+use crate::report::{Report, Tls};
 
 use super::Failure;
 use super::cli::{Show, ShowArgs};
 use super::config::expectation;
-use super::desk::{Captured, Clerk, Setting};
+use super::desk::{Captured, Clerk, Setting, way};
 use super::output::Dress;
 use super::sources::Sources;
 
@@ -26,6 +28,7 @@ pub(super) fn run(args: &ShowArgs) -> Result<ExitCode, Failure> {
     let (expected, host) = expectation(args.expect.as_deref(), args.context.password_file.as_deref())?;
     let dress = Dress::new(args.format, if args.failed { Show::Failed } else { Show::All });
     let sources = Sources::open(&args.context)?;
+    let anew = args.expect.is_some() || !args.context.is_empty();
     let mut clerk = Clerk::new(Setting { expected, host, dress, sources, written: None });
     let mut out = io::BufWriter::with_capacity(1 << 16, io::stdout().lock());
     let (mut total, mut shown_failed) = (Counts::default(), false);
@@ -33,7 +36,7 @@ pub(super) fn run(args: &ShowArgs) -> Result<ExitCode, Failure> {
         let prefix = if args.files.len() > 1 { format!("{}.", place + 1) } else { String::new() };
         let mut gone = false;
         let read = logins(path, &args.port, &mut |conversation| {
-            let report = report(&mut clerk, &prefix, conversation).0;
+            let report = report(&mut clerk, &prefix, conversation, anew).0;
             total.count(&report);
             if !wanted(args, &report) {
                 return !gone;
@@ -117,16 +120,67 @@ pub(super) fn logins(
     Ok(table.tally())
 }
 
-/// Diagnoses a conversation as the proxy would have.
-pub(super) fn report(clerk: &mut Clerk, prefix: &str, conversation: Conversation) -> (Report, Record) {
+/// Diagnoses a conversation as the proxy would have; what pgwhy diagnosed itself stands, unless there is
+/// something new to know. `anew`: context was given.
+pub(super) fn report(
+    clerk: &mut Clerk,
+    prefix: &str,
+    mut conversation: Conversation,
+    anew: bool,
+) -> (Report, Record) {
     let record = conversation.record.clone();
-    let captured = Captured { id: format!("{prefix}{}", conversation.number), lack: conversation.lack };
-    (clerk.report(attempt(conversation), false, Some(captured)), record)
+    let facts = conversation.facts.take();
+    let blanked = facts.as_ref().is_some_and(|facts| !facts.secrets_kept);
+    if let Some(facts) = &facts {
+        let proven = facts.diagnosis.as_ref().and_then(|diagnosis| diagnosis.finding.as_ref());
+        let proven = proven.is_some_and(|finding| finding.confidence == Confidence::Proven);
+        if let Some(diagnosis) = facts.diagnosis.clone().filter(|_| !anew || (blanked && proven)) {
+            return (noted(facts, &record, diagnosis), record);
+        }
+    }
+    let id = format!("{prefix}{}", conversation.number);
+    let captured = Captured { id, lack: conversation.lack, blanked };
+    let mut report = clerk.report(attempt(conversation, facts.as_deref()), false, Some(captured));
+    if let Some(facts) = &facts {
+        address(&mut report, facts);
+    }
+    (report, record)
+}
+
+/// The report that the live run gave.
+fn noted(facts: &Facts, record: &Record, diagnosis: Diagnosis) -> Report {
+    let way = way(&facts.dials);
+    let mut report = Report::new(record, diagnosis, &way, facts.ssl_answered_by_us);
+    address(&mut report, facts);
+    if !facts.steps.is_empty() {
+        report.steps.clone_from(&facts.steps);
+    }
+    report.related.clone_from(&facts.related);
+    report.differs.clone_from(&facts.differs);
+    report.last_success.clone_from(&facts.last_success);
+    report
+}
+
+/// Who it was, as pgwhy knew it: packets of Unix sockets have made-up addresses.
+fn address(report: &mut Report, facts: &Facts) {
+    let tls = |leg: &LegFacts| Tls {
+        asked: leg.tls_asked,
+        answer: leg.tls_answer,
+        version: leg.tls_version.clone(),
+    };
+    report.id.clone_from(&facts.id);
+    report.time = facts.accepted;
+    report.elapsed = facts.elapsed;
+    report.client.address.clone_from(&facts.client_leg.from);
+    report.server.address.clone_from(&facts.server_address);
+    report.server.version.clone_from(&facts.server_version);
+    report.client_tls = tls(&facts.client_leg);
+    report.server_tls = facts.server_leg.as_ref().map(tls).unwrap_or_default();
 }
 
 /// A captured connection in the words of the proxy. The server knows the client by the address in the
 /// packets, so that stands for our own.
-fn attempt(conversation: Conversation) -> Attempt {
+fn attempt(conversation: Conversation, facts: Option<&Facts>) -> Attempt {
     let (client, server) = (PeerAddr::Tcp(conversation.client), PeerAddr::Tcp(conversation.server));
     let dial = |elapsed: Duration, result: Result<(), DialError>| DialAttempt {
         host: conversation.server.to_string(),
@@ -141,7 +195,14 @@ fn attempt(conversation: Conversation) -> Attempt {
         Dialled::Refused(took) => vec![dial(took, Err(DialError::Refused))],
         Dialled::Unanswered(took) => vec![dial(took, Err(DialError::Timeout))],
     };
-    let reached = dials.iter().all(|dial| dial.result.is_ok());
+    let mut our_outgoing = Some(client.clone());
+    let mut dials = dials;
+    if let Some(facts) = facts {
+        dials = facts.dials.iter().map(dialled).collect();
+        our_outgoing = facts.server_leg.as_ref().and_then(|leg| Some(PeerAddr::Tcp(leg.from.parse().ok()?)));
+    }
+    let reached =
+        dials.iter().all(|dial| dial.result.is_ok()) || dials.last().is_some_and(|d| d.result.is_ok());
     let ending = match conversation.attention {
         Attention::Ready => Ending::Ready,
         Attention::Failed => Ending::Failed,
@@ -154,13 +215,13 @@ fn attempt(conversation: Conversation) -> Attempt {
         id: conversation.number,
         accepted: SystemTime::UNIX_EPOCH + Duration::from_nanos(conversation.began),
         listener: server.clone(),
-        client: client.clone(),
+        client,
         server: reached.then_some(server),
-        our_outgoing: Some(client),
+        our_outgoing,
         dials,
         record: conversation.record,
         ending,
-        ssl_answered_by_us: false,
+        ssl_answered_by_us: facts.is_some_and(|facts| facts.ssl_answered_by_us),
         elapsed: conversation.elapsed,
         opaque: conversation.outside.map(|outside| OpaqueFacts {
             client_bytes: outside.client_bytes,
@@ -168,6 +229,22 @@ fn attempt(conversation: Conversation) -> Attempt {
             closed: outside.closed,
         }),
     }
+}
+
+/// A dial as it was noted.
+fn dialled(dial: &Dial) -> DialAttempt {
+    let result = dial.result.clone().map_err(|fault| match fault {
+        DialFault::NameNotFound => DialError::NameNotFound,
+        DialFault::NameTemporary => DialError::NameTemporary,
+        DialFault::Refused => DialError::Refused,
+        DialFault::Timeout => DialError::Timeout,
+        DialFault::Unreachable => DialError::Unreachable,
+        DialFault::SocketMissing => DialError::SocketMissing,
+        DialFault::Loop => DialError::Loop,
+        DialFault::Other(_) => DialError::Other(io::ErrorKind::Other),
+    });
+    let addr = dial.address.as_ref().and_then(|addr| Some(PeerAddr::Tcp(addr.parse().ok()?)));
+    DialAttempt { host: dial.host.clone(), addr, started: Duration::ZERO, elapsed: dial.took, result }
 }
 
 /// What all files held.

@@ -11,6 +11,7 @@ use crate::diagnose::context::Lack;
 use crate::handshake::{Attention, Chunk, Close, Observer, Record, Side};
 use crate::wire::first::{First, classify};
 
+use super::facts::{Facts, LegFacts, MAGIC};
 use super::read::blocks::{Block, Packet};
 use super::read::ip::Fragments;
 use super::read::link::{self, Frame};
@@ -58,6 +59,8 @@ pub struct Conversation {
     pub outside: Option<Outside>,
     /// What is not in the capture.
     pub lack: Lack,
+    /// What pgwhy wrote beside it, if the capture is its own.
+    pub facts: Option<Box<Facts>>,
 }
 
 /// How a connection was made.
@@ -117,9 +120,19 @@ pub struct Table {
     done: VecDeque<Conversation>,
     ports: BTreeSet<u16>,
     servers: BTreeSet<SocketAddr>,
+    noted: VecDeque<(Key, Note)>,
     clock: u64,
     number: u64,
     tally: Tally,
+}
+
+/// What pgwhy noted of a connection whose packets are still to come.
+#[derive(Debug)]
+enum Note {
+    /// The client's leg of a login.
+    Facts(Box<Facts>),
+    /// The same login again, between pgwhy and the server.
+    SecondLeg,
 }
 
 /// Both ends, the lower one first: addresses as IPv6 has them, and ports.
@@ -166,6 +179,7 @@ struct Watch {
     closes: Vec<(Side, Close, Duration)>,
     reset: bool,
     settled: Option<u64>,
+    facts: Option<Box<Facts>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,6 +188,8 @@ enum Protocol {
     Postgres,
     /// TLS without a request for it: the hello says for what.
     Tls,
+    /// What pgwhy carried on to the server: reported with the client's leg.
+    SecondLeg,
     Other,
 }
 
@@ -190,7 +206,27 @@ impl Table {
             Block::Packet(packet) => self.packet(packet),
             Block::Dropped(count) => self.tally.dropped = self.tally.dropped.saturating_add(*count),
             Block::Unreadable => self.tally.unreadable += 1,
+            Block::Custom { enterprise: ENTERPRISE, data } if data.starts_with(MAGIC.as_bytes()) => {
+                if let Some(facts) = Facts::from_json(data) {
+                    self.note(facts);
+                }
+            }
             Block::Custom { .. } => {}
+        }
+    }
+
+    /// Facts stand before their packets.
+    fn note(&mut self, facts: Facts) {
+        let place =
+            |leg: &LegFacts| Some(key(leg.packets_from.parse().ok()?, leg.packets_to.parse().ok()?).0);
+        let second = facts.server_leg.as_ref().and_then(place).map(|key| (key, Note::SecondLeg));
+        let first = place(&facts.client_leg).map(|key| (key, Note::Facts(Box::new(facts))));
+        for (key, note) in [first, second].into_iter().flatten() {
+            self.noted.retain(|(noted, _)| *noted != key);
+            self.noted.push_back((key, note));
+        }
+        while self.noted.len() > MAX_NOTED {
+            self.noted.pop_front();
         }
     }
 
@@ -251,7 +287,7 @@ impl Table {
     }
 
     fn segment(&mut self, at: u64, segment: &Segment<'_>) {
-        let (key, way) = key(segment);
+        let (key, way) = key(segment.source, segment.target);
         let opening = segment.syn && segment.ack.is_none();
         match self.connections.get_mut(&key) {
             Some(Connection::Done { syn, last }) => {
@@ -298,7 +334,19 @@ impl Table {
         self.open += 1;
         self.tally.connections += 1;
         let known = |end: &SocketAddr| self.ports.contains(&end.port()) || self.servers.contains(end);
-        let watch = Watch::new(self.number, [up, down], known(&up) || known(&down), at);
+        let mut watch = Watch::new(self.number, [up, down], known(&up) || known(&down), at);
+        let noted = self.noted.iter().position(|(noted, _)| *noted == key).filter(|_| segment.syn);
+        match noted.and_then(|place| self.noted.remove(place)) {
+            Some((_, Note::Facts(facts))) => {
+                watch.known = true;
+                watch.facts = Some(facts);
+            }
+            Some((_, Note::SecondLeg)) => {
+                watch.protocol = Protocol::SecondLeg;
+                self.tally.connections -= 1;
+            }
+            None => {}
+        }
         let open = Box::new(Open { flow: Flow::default(), watch });
         self.connections.insert(key, Connection::Open(open));
     }
@@ -387,6 +435,7 @@ impl Watch {
             closes: Vec::new(),
             reset: false,
             settled: None,
+            facts: None,
         }
     }
 
@@ -416,7 +465,7 @@ impl Watch {
     }
 
     fn event(&mut self, way: Way, at: u64, event: Event<'_>) {
-        if self.protocol == Protocol::Other {
+        if matches!(self.protocol, Protocol::Other | Protocol::SecondLeg) {
             return;
         }
         if let (None, Event::Bytes(bytes)) = (self.client, event) {
@@ -449,7 +498,7 @@ impl Watch {
             let room = FIRST.saturating_sub(self.first.len());
             self.first.extend_from_slice(bytes.get(..room.min(bytes.len())).unwrap_or_default());
             self.protocol = match protocol(&self.first) {
-                Some(Protocol::Other | Protocol::Tls) if self.known => Protocol::Postgres,
+                Some(_) if self.known => Protocol::Postgres,
                 Some(protocol) => protocol,
                 None => Protocol::Undecided,
             };
@@ -488,6 +537,10 @@ impl Watch {
         if self.closes.len() < 4 {
             self.closes.push((side, how, at));
         }
+        if self.facts.is_some() {
+            // pgwhy wrote down who ended it; packets for that were made up.
+            return;
+        }
         self.observer.get_or_insert_default().closed(at, side, how);
     }
 
@@ -495,7 +548,8 @@ impl Watch {
     fn is_over(&self, now: u64) -> bool {
         let gone = |side| self.closes.iter().any(|(by, ..)| *by == side);
         let closed = self.reset || (gone(Side::Client) && gone(Side::Server));
-        if closed || self.refused.is_some() || self.protocol == Protocol::Other {
+        if closed || self.refused.is_some() || matches!(self.protocol, Protocol::Other | Protocol::SecondLeg)
+        {
             return true;
         }
         let since = self.settled.map(|at| now.saturating_sub(at));
@@ -521,7 +575,7 @@ impl Watch {
             // Nothing that tells: of interest only where PostgreSQL is.
             Protocol::Undecided => self.known,
             Protocol::Tls => true,
-            Protocol::Other => false,
+            Protocol::Other | Protocol::SecondLeg => false,
         };
         let silent = Duration::from_nanos(clock.saturating_sub(self.last));
         let dial = self.dialled(silent);
@@ -540,6 +594,10 @@ impl Watch {
                 observer.closed(elapsed, Side::Client, Close::Deadline);
             }
         }
+        if let Some(facts) = &self.facts {
+            lack = Lack { client_bytes: facts.bytes_left_out, ..Lack::default() };
+            facts.closes.iter().for_each(|(side, how, at)| observer.closed(*at, *side, *how));
+        }
         let record = observer.finish();
         if self.protocol == Protocol::Tls && !asks_for_postgres(&record) {
             return None;
@@ -552,8 +610,20 @@ impl Watch {
             elapsed = record.ended;
         }
         let client = self.ends.get(client as usize).copied()?;
-        let (number, began) = (self.number, self.began);
-        Some(Conversation { number, client, server, began, elapsed, dial, record, attention, outside, lack })
+        let (number, began, facts) = (self.number, self.began, self.facts);
+        Some(Conversation {
+            number,
+            client,
+            server,
+            began,
+            elapsed,
+            dial,
+            record,
+            attention,
+            outside,
+            lack,
+            facts,
+        })
     }
 
     fn dialled(&self, silent: Duration) -> Dialled {
@@ -606,7 +676,7 @@ fn asks_for_postgres(record: &Record) -> bool {
     hello.is_some_and(|(hello, _)| hello.alpn.iter().any(|name| name == "postgresql"))
 }
 
-fn key(segment: &Segment<'_>) -> (Key, Way) {
+fn key(source: SocketAddr, target: SocketAddr) -> (Key, Way) {
     let place = |end: SocketAddr| {
         let bits = match end {
             SocketAddr::V4(end) => u128::from(end.ip().to_ipv6_mapped()),
@@ -614,11 +684,15 @@ fn key(segment: &Segment<'_>) -> (Key, Way) {
         };
         (bits, end.port())
     };
-    let (source, target) = (place(segment.source), place(segment.target));
+    let (source, target) = (place(source), place(target));
     if source <= target { ((source, target), Way::Up) } else { ((target, source), Way::Down) }
 }
 
 const TCP: u8 = 6;
+/// The number under which pgwhy writes its blocks: RFC 5612's, for examples.
+const ENTERPRISE: u32 = 32_473;
+/// Connections that are noted before their packets; those follow at once.
+const MAX_NOTED: usize = 64;
 /// A client's first bytes that are kept until they tell.
 const FIRST: usize = 16;
 

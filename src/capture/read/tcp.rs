@@ -144,8 +144,11 @@ impl Flow {
         if (segment.is_bare() && self.started) || (segment.syn && segment.data.is_empty()) {
             return self.deliver(sink);
         }
-        let stream = self.stream(way);
-        if stream.over {
+        if self.stream(way).over {
+            // A reset behind a FIN says that the other side's last bytes came to nobody.
+            if segment.rst && !self.stream(way.other()).over {
+                sink(way, at, Event::Reset);
+            }
             return;
         }
         let arrival = self.arrivals;
