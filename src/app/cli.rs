@@ -118,6 +118,93 @@ pub struct ProxyArgs {
     /// Threads that carry established sessions [default: one a core]
     #[arg(long, value_parser = positive, value_name = "N")]
     pub threads: Option<usize>,
+
+    /// What to write down
+    #[command(flatten)]
+    pub capture: CaptureArgs,
+}
+
+/// Options of `--capture`.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Capture")]
+pub struct CaptureArgs {
+    /// Write logins down for Wireshark and `pgwhy show`: a pcapng file, or a directory of them
+    #[arg(long, value_name = "FILE|DIR")]
+    pub capture: Option<PathBuf>,
+
+    /// Which logins: all, failed, or sample=N (the failed ones, and one in N of the others)
+    #[arg(long, value_parser = which, default_value = "all", value_name = "WHICH", requires = "capture")]
+    pub capture_what: Which,
+
+    /// How large a file may become before the next is begun
+    #[arg(long, value_parser = size, default_value = "64MiB", value_name = "SIZE", requires = "capture")]
+    pub capture_size: u64,
+
+    /// How many files are kept: the oldest goes when a new one is begun
+    #[arg(long, value_parser = positive, default_value = "10", value_name = "N", requires = "capture")]
+    pub capture_files: usize,
+
+    /// Also write what comes behind the login, queries and their results: private data, and slower sessions
+    #[arg(long, requires = "capture")]
+    pub capture_queries: bool,
+
+    /// Don't blank passwords, proofs, tokens and cancel keys: whoever has the file can log in
+    #[arg(long, requires = "capture")]
+    pub keep_secrets: bool,
+}
+
+/// `--capture-what`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// Every connection.
+    All,
+    /// Logins that failed.
+    Failed,
+    /// Logins that failed, and one in so many of the others.
+    Sample(u64),
+}
+
+impl std::fmt::Display for Which {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::All => f.write_str("all"),
+            Self::Failed => f.write_str("failed"),
+            Self::Sample(every) => write!(f, "sample={every}"),
+        }
+    }
+}
+
+fn which(text: &str) -> Result<Which, String> {
+    let every =
+        text.strip_prefix("sample=").and_then(|number| number.parse().ok()).filter(|every| *every > 0);
+    match (text, every) {
+        ("all", _) => Ok(Which::All),
+        ("failed", _) => Ok(Which::Failed),
+        (_, Some(every)) => Ok(Which::Sample(every)),
+        _ => Err("write all, failed, or for example sample=100".into()),
+    }
+}
+
+/// A size: a number of bytes, or one with kB, MB, GB, KiB, MiB or GiB.
+fn size(text: &str) -> Result<u64, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let unit = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => Some(1),
+        "k" | "kib" => Some(1 << 10),
+        "m" | "mib" => Some(1 << 20),
+        "g" | "gib" => Some(1 << 30),
+        "kb" => Some(1_000),
+        "mb" => Some(1_000_000),
+        "gb" => Some(1_000_000_000),
+        _ => None,
+    };
+    let bytes = number.parse::<u64>().ok().zip(unit).and_then(|(number, unit)| number.checked_mul(unit));
+    match bytes {
+        Some(0) => Err("at least 1".into()),
+        Some(bytes) => Ok(bytes),
+        None => Err("write for example 64MiB or 500kB".into()),
+    }
 }
 
 /// What tells look-alikes apart: read only when a login failed.

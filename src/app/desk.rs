@@ -17,12 +17,13 @@ use crate::diagnose::context::{Context, Dial, DialFault, Expectation, Lack, Limi
 use crate::diagnose::story::{Earlier, MOMENTS, Profile};
 use crate::diagnose::{Cause, Diagnosis, Outcome, diagnose};
 use crate::handshake::driver::recognise;
-use crate::handshake::{Record, Side, Step};
-use crate::net::{Attempt, DialAttempt, DialError, Ending, PeerAddr, Sink};
+use crate::handshake::{Chunk, Record, Side, Step};
+use crate::net::{Attempt, Closed, DialAttempt, DialError, Ending, PeerAddr, Sink};
 use crate::password::Expected;
 use crate::report::{Report, Way};
 use crate::secret::Secret;
 
+use super::capture::{Keeper, Recorder, Session, Talk};
 use super::judging::{KeyCache, exchange, judgement};
 use super::output::Dress;
 use super::sources::{Gathered, Sources};
@@ -44,17 +45,38 @@ pub(super) struct Inbox {
     sender: SyncSender<Message>,
     waiting: Arc<AtomicU64>,
     dropped: Arc<AtomicU64>,
+    keeper: Option<Arc<Keeper>>,
 }
 
 enum Message {
-    Attempt(Box<Attempt>),
+    Attempt(Box<Attempt>, Option<Talk>),
+    Session(Session),
     Line(String),
     End,
 }
 
 impl Sink for Inbox {
     fn attempt(&self, attempt: Attempt) {
-        self.put(Message::Attempt(Box::new(attempt)));
+        let talk = self.keeper.as_ref().and_then(|keeper| keeper.take(attempt.id, attempt.ending));
+        self.put(Message::Attempt(Box::new(attempt), talk));
+    }
+
+    fn chunk(&self, id: u64, chunk: Chunk<'_>) {
+        let Some(keeper) = &self.keeper else { return };
+        if let Some(part) = keeper.chunk(id, chunk) {
+            self.put(Message::Session(Session::Part(id, part)));
+        }
+    }
+
+    fn closed(&self, closed: Closed) {
+        if let Some(keeper) = self.keeper.as_ref().filter(|keeper| keeper.sessions()) {
+            keeper.forget(closed.id);
+            self.put(Message::Session(Session::Closed(closed)));
+        }
+    }
+
+    fn wants_sessions(&self) -> bool {
+        self.keeper.as_ref().is_some_and(|keeper| keeper.sessions())
     }
 }
 
@@ -66,8 +88,16 @@ impl Inbox {
 
     fn put(&self, message: Message) {
         self.waiting.fetch_add(1, Ordering::Relaxed);
-        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.sender.try_send(message) {
+        if let Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) =
+            self.sender.try_send(message)
+        {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
+            if let Some(keeper) = &self.keeper {
+                keeper.lost();
+            }
+            if matches!(message, Message::Session(_)) {
+                return;
+            }
             let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
             if dropped.is_power_of_two() {
                 tracing::warn!(reports.dropped = dropped, "standard output is too slow: reports are dropped");
@@ -88,6 +118,8 @@ pub(super) struct Setting {
     pub(super) dress: Dress,
     /// Is told after each report that was written.
     pub(super) written: Option<SyncSender<()>>,
+    /// Writes logins down.
+    pub(super) capture: Option<(Arc<Keeper>, Recorder)>,
 }
 
 /// The desk's thread, to wait for.
@@ -100,13 +132,15 @@ pub(super) struct Desk {
 
 impl Desk {
     /// Starts the thread.
-    pub(super) fn open(setting: Setting) -> io::Result<(Self, Inbox)> {
+    pub(super) fn open(mut setting: Setting) -> io::Result<(Self, Inbox)> {
         let (sender, receiver) = sync_channel(QUEUE);
         let waiting = Arc::new(AtomicU64::new(0));
         let dropped = Arc::new(AtomicU64::new(0));
-        let inbox = Inbox { sender: sender.clone(), waiting: waiting.clone(), dropped: dropped.clone() };
+        let (keeper, recorder) = setting.capture.take().unzip();
+        let inbox =
+            Inbox { sender: sender.clone(), waiting: waiting.clone(), dropped: dropped.clone(), keeper };
         let still = waiting.clone();
-        let mut clerk = Clerk::new(setting);
+        let mut clerk = Clerk { recorder, ..Clerk::new(setting) };
         let work = move || clerk.work(&receiver, &waiting);
         let thread = std::thread::Builder::new().name("desk".into()).spawn(work)?;
         Ok((Self { thread, sender, waiting: still, dropped }, inbox))
@@ -138,6 +172,7 @@ pub(super) struct Clerk {
     history: History,
     keys: KeyCache,
     sources: RefCell<Sources>,
+    recorder: Option<Recorder>,
 }
 
 /// What is special about an attempt that was read from a capture.
@@ -155,7 +190,8 @@ impl Clerk {
     /// A clerk who remembers nothing.
     pub(super) fn new(mut setting: Setting) -> Self {
         let sources = RefCell::new(std::mem::take(&mut setting.sources));
-        Self { setting, history: History::default(), keys: KeyCache::default(), sources }
+        let (history, keys) = (History::default(), KeyCache::default());
+        Self { setting, history, keys, sources, recorder: None }
     }
 
     fn work(&mut self, receiver: &Receiver<Message>, waiting: &AtomicU64) {
@@ -164,12 +200,21 @@ impl Clerk {
             let backlog = waiting.fetch_sub(1, Ordering::Relaxed);
             let mut tell = None;
             let text = match message {
-                Message::End => return,
+                Message::End => break,
                 Message::Line(line) => Some(line),
-                Message::Attempt(attempt) => {
+                Message::Attempt(attempt, talk) => {
                     tell.clone_from(&self.setting.written);
-                    let report = self.report(*attempt, backlog > BUSY, None);
+                    let report = self.report(&attempt, backlog > BUSY, None);
+                    if let Some(recorder) = &mut self.recorder {
+                        recorder.login(&attempt, &report, talk);
+                    }
                     self.setting.dress.report(&report)
+                }
+                Message::Session(event) => {
+                    if let Some(recorder) = &self.recorder {
+                        recorder.session(event);
+                    }
+                    None
                 }
             };
             let Some(text) = text else { continue };
@@ -187,6 +232,9 @@ impl Clerk {
                 // Nobody has to listen.
                 let _ = tell.try_send(());
             }
+        }
+        if let Some(recorder) = self.recorder.take() {
+            recorder.close();
         }
     }
 
@@ -225,7 +273,7 @@ impl Clerk {
     }
 
     /// Diagnoses an attempt and remembers it.
-    pub(super) fn report(&mut self, attempt: Attempt, busy: bool, captured: Option<Captured>) -> Report {
+    pub(super) fn report(&mut self, attempt: &Attempt, busy: bool, captured: Option<Captured>) -> Report {
         let record = &attempt.record;
         let lack = captured.as_ref().map(|captured| captured.lack);
         let id = captured.as_ref().map_or_else(
@@ -275,7 +323,7 @@ impl Clerk {
             lack,
             ..Context::default()
         };
-        let diagnosis = self.with_sources(&attempt, &base, expected_password.as_ref(), busy);
+        let diagnosis = self.with_sources(attempt, &base, expected_password.as_ref(), busy);
         let way = way(&dials);
         let profile = Profile::new(record, &client_host, way.address.as_deref());
         let mut report = Report::new(record, diagnosis, &way, attempt.ssl_answered_by_us);
@@ -284,7 +332,7 @@ impl Clerk {
         report.client.address = attempt.client.to_string();
         report.elapsed = attempt.elapsed;
         self.history.complete(&mut report, &profile, ended);
-        self.history.remember(&report, &client_host, profile, ended, &attempt);
+        self.history.remember(&report, &client_host, profile, ended, attempt);
         report
     }
 }
@@ -296,7 +344,7 @@ fn expectation<'a>(setting: &'a Setting, record: &Record) -> Option<Expectation<
     Some(Expectation { source: &expected.source, user: expected.user.as_deref(), for_this_user })
 }
 
-fn dial(attempt: &DialAttempt) -> Dial {
+pub(super) fn dial(attempt: &DialAttempt) -> Dial {
     let result = attempt.result.as_ref().map(|_| ()).map_err(|error| match error {
         DialError::NameNotFound => DialFault::NameNotFound,
         DialError::NameTemporary => DialFault::NameTemporary,

@@ -9,6 +9,7 @@ use tracing_subscriber::EnvFilter;
 use crate::diagnose::Cause;
 
 pub mod admin;
+pub mod capture;
 pub mod cli;
 pub mod config;
 mod demo;

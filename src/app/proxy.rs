@@ -6,14 +6,16 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
+use clap::ValueEnum as _;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::net::{self, Limits, PeerAddr, Proxy, ProxyHandle, Upstream};
 
 use super::Failure;
+use super::capture::{self, Keeper, Recorder};
 use super::cli::{ClientTls, ProxyArgs};
-use super::config::{listen, target};
+use super::config::{Target, listen, target};
 use super::desk::{Desk, Inbox, Setting};
 use super::output::Dress;
 use super::sources::Sources;
@@ -30,6 +32,7 @@ pub(super) fn run(args: &ProxyArgs) -> Result<(), Failure> {
         dress,
         sources,
         written: None,
+        capture: capture(args, &target)?,
     };
     let (desk, inbox) = Desk::open(setting)?;
     let inbox = Arc::new(inbox);
@@ -49,6 +52,18 @@ pub(super) fn run(args: &ProxyArgs) -> Result<(), Failure> {
     runtime.block_on(until_told(&handle, args.drain_timeout, signals));
     desk.close();
     Ok(())
+}
+
+fn tls_word(mode: ClientTls) -> String {
+    mode.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+}
+
+/// Opens the capture, where one is wanted, before anybody can connect.
+fn capture(args: &ProxyArgs, target: &Target) -> Result<Option<(Arc<Keeper>, Recorder)>, Failure> {
+    let proxy =
+        format!("listening on {} with --client-tls {}", args.listen.join(", "), tls_word(args.client_tls));
+    let options = capture::Options::new(&args.capture, &target.shown(), &proxy)?;
+    options.as_ref().map(capture::open).transpose()
 }
 
 fn config(args: &ProxyArgs, upstream: Upstream) -> Result<net::Config, Failure> {

@@ -29,7 +29,7 @@ pub(super) fn run(args: &ShowArgs) -> Result<ExitCode, Failure> {
     let dress = Dress::new(args.format, if args.failed { Show::Failed } else { Show::All });
     let sources = Sources::open(&args.context)?;
     let anew = args.expect.is_some() || !args.context.is_empty();
-    let mut clerk = Clerk::new(Setting { expected, host, dress, sources, written: None });
+    let mut clerk = Clerk::new(Setting { expected, host, dress, sources, written: None, capture: None });
     let mut out = io::BufWriter::with_capacity(1 << 16, io::stdout().lock());
     let (mut total, mut shown_failed) = (Counts::default(), false);
     for (place, path) in args.files.iter().enumerate() {
@@ -140,7 +140,7 @@ pub(super) fn report(
     }
     let id = format!("{prefix}{}", conversation.number);
     let captured = Captured { id, lack: conversation.lack, blanked };
-    let mut report = clerk.report(attempt(conversation, facts.as_deref()), false, Some(captured));
+    let mut report = clerk.report(&attempt(conversation, facts.as_deref()), false, Some(captured));
     if let Some(facts) = &facts {
         address(&mut report, facts);
     }

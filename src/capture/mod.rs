@@ -5,6 +5,8 @@
 //! Readers take any bytes: a file that is cut off, damaged or made to do harm gives what could be read of
 //! it and a message that says where reading stopped.
 
+pub mod blank;
 pub mod conversation;
 pub mod facts;
 pub mod read;
+pub mod write;

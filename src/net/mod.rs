@@ -56,9 +56,15 @@ pub trait Sink: Send + Sync + 'static {
     }
 
     /// A chunk that was just carried on, before the observer sees it: for captures. It may hold
-    /// secrets. Chunks end with the attempt.
+    /// secrets. Chunks end with the attempt, unless the sink wants sessions.
     fn chunk(&self, id: u64, chunk: Chunk<'_>) {
         let _ = (id, chunk);
+    }
+
+    /// Whether the chunks of sessions that are logged in are wanted too. They are then carried where
+    /// their bytes can be seen, which is slower.
+    fn wants_sessions(&self) -> bool {
+        false
     }
 }
 
