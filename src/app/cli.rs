@@ -31,6 +31,10 @@ pub struct Cli {
 pub enum Command {
     /// Stand between clients and a PostgreSQL server, carry every byte unchanged, explain every login
     Proxy(Box<ProxyArgs>),
+    /// Read captures of tcpdump, Wireshark and pgwhy, and explain every login in them
+    Show(Box<ShowArgs>),
+    /// Compare a login that works with one that fails: what differs first, and what that explains
+    Diff(DiffArgs),
     /// Print the page of one cause: what happens on the wire, look-alikes, fixes
     Explain {
         /// The id of a cause, as in a report; without one, all of them are listed
@@ -79,33 +83,9 @@ pub struct ProxyArgs {
     #[arg(long, value_enum, default_value_t = ClientTls::Auto, value_name = "MODE")]
     pub client_tls: ClientTls,
 
-    /// A file whose first line is the password that clients should send
-    #[arg(long, value_name = "FILE")]
-    pub password_file: Option<PathBuf>,
-
-    /// pg_hba.conf of the server: which line should decide, and whether the server follows the file
-    #[arg(long, value_name = "FILE")]
-    pub hba: Option<PathBuf>,
-
-    /// PostgreSQL major version that --hba is read for
-    #[arg(long, value_name = "N", default_value_t = 18, value_parser = clap::value_parser!(u32).range(12..=18))]
-    pub pg_version: u32,
-
-    /// A connection of an administrator, asked only when a login fails: roles, limits, settings
-    #[arg(long, value_name = "CONNINFO")]
-    pub admin: Option<String>,
-
-    /// The server's log (stderr, csvlog or jsonlog): a file, a directory or a pattern
-    #[arg(long, value_name = "PATH")]
-    pub server_log: Option<PathBuf>,
-
-    /// The server's log_line_prefix, where it can't be guessed
-    #[arg(long, value_name = "PREFIX")]
-    pub log_line_prefix: Option<String>,
-
-    /// Output of pg_controldata: tells made-up salts from real ones
-    #[arg(long, value_name = "FILE")]
-    pub control_data: Option<PathBuf>,
+    /// What tells look-alikes apart.
+    #[command(flatten)]
+    pub context: ContextArgs,
 
     /// How to report [default: human on a terminal, json otherwise]
     #[arg(long, value_enum, value_name = "FORMAT")]
@@ -225,6 +205,128 @@ fn size(text: &str) -> Result<u64, String> {
         Some(bytes) => Ok(bytes),
         None => Err("write for example 64MiB or 500kB".into()),
     }
+}
+
+/// What tells look-alikes apart: read only when a login failed.
+#[derive(Debug, Default, Args)]
+pub struct ContextArgs {
+    /// A file whose first line is the password that clients should send
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+
+    /// pg_hba.conf of the server: which line should decide, and whether the server follows the file
+    #[arg(long, value_name = "FILE")]
+    pub hba: Option<PathBuf>,
+
+    /// PostgreSQL major version that --hba is read for
+    #[arg(long, value_name = "N", default_value_t = 18, value_parser = clap::value_parser!(u32).range(12..=18))]
+    pub pg_version: u32,
+
+    /// A connection of an administrator, asked only when a login fails: roles, limits, settings
+    #[arg(long, value_name = "CONNINFO")]
+    pub admin: Option<String>,
+
+    /// The server's log (stderr, csvlog or jsonlog): a file, a directory or a pattern
+    #[arg(long, value_name = "PATH")]
+    pub server_log: Option<PathBuf>,
+
+    /// The server's log_line_prefix, where it can't be guessed
+    #[arg(long, value_name = "PREFIX")]
+    pub log_line_prefix: Option<String>,
+
+    /// Output of pg_controldata: tells made-up salts from real ones
+    #[arg(long, value_name = "FILE")]
+    pub control_data: Option<PathBuf>,
+}
+
+impl ContextArgs {
+    /// Whether nothing was given.
+    pub fn is_empty(&self) -> bool {
+        let files = [&self.password_file, &self.hba, &self.server_log, &self.control_data];
+        files.iter().all(|file| file.is_none()) && self.admin.is_none()
+    }
+}
+
+/// Options of `pgwhy show`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Reads what tcpdump, Wireshark and sniffers in a cluster write, and pgwhy's own captures. A connection is
+PostgreSQL's by its first bytes, whatever its port. Reports go to standard output, a last line with
+counts to standard error. Exit code: 0, 1 if a failed login is shown, 2 if a file can't be read.
+
+Examples:
+  tcpdump -i any -s 0 -w login.pcap port 5432   take a capture where the server or the client runs
+  pgwhy show login.pcap                         every login in it
+  pgwhy show --failed --user app *.pcapng       only those of one user that failed
+  pgwhy show login.pcap --expect \"$DATABASE_URL\" was it the right password?")]
+pub struct ShowArgs {
+    /// Captures (pcap or pcapng); - is standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+
+    /// Only logins that failed
+    #[arg(long)]
+    pub failed: bool,
+
+    /// Only logins of this user
+    #[arg(long, value_name = "USER")]
+    pub user: Option<String>,
+
+    /// Only logins that failed for this cause
+    #[arg(long, value_parser = CauseId, hide_possible_values = true)]
+    pub cause: Option<Cause>,
+
+    /// A server's port: everything that happens there is shown, also what is not PostgreSQL's; repeatable
+    #[arg(long, value_name = "PORT")]
+    pub port: Vec<u16>,
+
+    /// The connection string that the client should have used: its password is held against what was sent
+    #[arg(long, value_name = "CONNINFO")]
+    pub expect: Option<String>,
+
+    /// What tells look-alikes apart.
+    #[command(flatten)]
+    pub context: ContextArgs,
+
+    /// How to report [default: human on a terminal, json otherwise]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub format: Option<Format>,
+}
+
+/// Options of `pgwhy diff`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Of two captures: the last success in one against the first failure in the other, whichever has it; where both
+have only one kind, the last of each. Of one capture: its last success against its last failure. Exit code:
+0 if they don't differ, 1 if they do, 2 if there is nothing to compare.
+
+Examples:
+  pgwhy diff pgadmin.pcap prisma.pcap           works there, fails here
+  pgwhy diff both.pcap --user app               the last login of app that worked and the last that failed")]
+pub struct DiffArgs {
+    /// A capture (pcap or pcapng)
+    #[arg(value_name = "A")]
+    pub a: PathBuf,
+
+    /// Another one [default: the same]
+    #[arg(value_name = "B")]
+    pub b: Option<PathBuf>,
+
+    /// Only logins of this user
+    #[arg(long, value_name = "USER")]
+    pub user: Option<String>,
+
+    /// A server's port: everything that happens there counts, also what is not PostgreSQL's; repeatable
+    #[arg(long, value_name = "PORT")]
+    pub port: Vec<u16>,
+
+    /// The connection string that the client should have used: its password is held against what was sent
+    #[arg(long, value_name = "CONNINFO")]
+    pub expect: Option<String>,
+
+    /// How to report [default: human on a terminal, json otherwise]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub format: Option<Format>,
 }
 
 /// Options of `pgwhy demo`.

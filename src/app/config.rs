@@ -59,11 +59,8 @@ pub(super) fn target(args: &ProxyArgs) -> Result<Target, Failure> {
     for problem in conninfo.problems.iter().filter(worth_telling) {
         eprintln!("pgwhy: {place}: {problem}");
     }
-    let expected = expected(args, &conninfo, &place, others)?;
-    let host = conninfo.hosts.first().map(|host| match &host.name {
-        HostName::Name(name) | HostName::UnixDir(name) => name.clone(),
-        HostName::Addr(addr) => addr.to_string(),
-    });
+    let expected = expected(args.context.password_file.as_deref(), &conninfo, &place, others)?;
+    let host = first_host(&conninfo);
     let upstream = Upstream {
         hosts: conninfo.hosts.iter().map(upstream_host).collect(),
         connect_timeout: conninfo.connect_timeout,
@@ -86,6 +83,31 @@ impl Target {
         let host = Host { name: HostName::Addr(addr.ip()), hostaddr: None, port: addr.port() };
         Some(Conninfo { hosts: vec![host], ..self.conninfo.clone() }.display_redacted())
     }
+}
+
+fn first_host(conninfo: &Conninfo) -> Option<String> {
+    conninfo.hosts.first().map(|host| match &host.name {
+        HostName::Name(name) | HostName::UnixDir(name) => name.clone(),
+        HostName::Addr(addr) => addr.to_string(),
+    })
+}
+
+/// The password that a captured client should have sent, and the server's name: from `--expect` and
+/// `--password-file`. Without them nothing is held against it.
+pub(super) fn expectation(
+    expect: Option<&str>,
+    password_file: Option<&Path>,
+) -> Result<(Option<Expected>, Option<String>), Failure> {
+    let environment = |name: &str| if expect.is_some() { std::env::var(name).ok() } else { None };
+    let Some(text) = expect else {
+        let Some(file) = password_file else { return Ok((None, None)) };
+        let (password, source) = (first_line(file)?, file.display().to_string());
+        return Ok((Some(Expected { password, source, ..Expected::default() }), None));
+    };
+    let conninfo =
+        Conninfo::parse(text, &environment).map_err(|error| Failure::usage(format!("--expect: {error}")))?;
+    let expected = expected(password_file, &conninfo, "--expect", dotenv_values())?;
+    Ok((expected, first_host(&conninfo)))
 }
 
 fn source(args: &ProxyArgs) -> Result<Option<Source>, Failure> {
@@ -115,7 +137,7 @@ fn values(file: &env_file::EnvFile) -> Vec<(String, Secret<String>)> {
 /// The password that clients should send: `--password-file`, the connection string, PGPASSWORD, then
 /// .pgpass, in this order.
 fn expected(
-    args: &ProxyArgs,
+    password_file: Option<&Path>,
     conninfo: &Conninfo,
     place: &str,
     other_variables: Vec<(String, Secret<String>)>,
@@ -129,7 +151,7 @@ fn expected(
         other_variables: other_variables.clone(),
         previous: Vec::new(),
     };
-    if let Some(file) = &args.password_file {
+    if let Some(file) = password_file {
         let password = first_line(file)?;
         return Ok(Some(expected(password, None, &format!("{}", file.display()))));
     }

@@ -13,7 +13,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
-use crate::diagnose::context::{Context, Dial, DialFault, Expectation, Limit, Opaque};
+use crate::diagnose::context::{Context, Dial, DialFault, Expectation, Lack, Limit, Opaque};
 use crate::diagnose::story::{Earlier, MOMENTS, Profile};
 use crate::diagnose::{Cause, Diagnosis, Outcome, diagnose};
 use crate::handshake::driver::recognise;
@@ -139,11 +139,10 @@ impl Desk {
         let (keeper, recorder) = setting.capture.take().unzip();
         let inbox =
             Inbox { sender: sender.clone(), waiting: waiting.clone(), dropped: dropped.clone(), keeper };
-        let (still, keys) = (waiting.clone(), KeyCache::default());
-        let sources = RefCell::new(std::mem::take(&mut setting.sources));
-        let history = History::default();
-        let mut clerk = Clerk { setting, waiting, history, keys, sources, recorder };
-        let thread = std::thread::Builder::new().name("desk".into()).spawn(move || clerk.work(&receiver))?;
+        let still = waiting.clone();
+        let mut clerk = Clerk { recorder, ..Clerk::new(setting) };
+        let work = move || clerk.work(&receiver, &waiting);
+        let thread = std::thread::Builder::new().name("desk".into()).spawn(work)?;
         Ok((Self { thread, sender, waiting: still, dropped }, inbox))
     }
 
@@ -167,27 +166,45 @@ impl Desk {
     }
 }
 
-struct Clerk {
+/// Makes reports of attempts, and remembers them for the next ones.
+pub(super) struct Clerk {
     setting: Setting,
-    waiting: Arc<AtomicU64>,
     history: History,
     keys: KeyCache,
     sources: RefCell<Sources>,
     recorder: Option<Recorder>,
 }
 
+/// What is special about an attempt that was read from a capture.
+#[derive(Clone, Debug)]
+pub(super) struct Captured {
+    /// Its name in the reports.
+    pub(super) id: String,
+    /// What the capture lacks of it.
+    pub(super) lack: Lack,
+    /// Its secrets were blanked: there is nothing to hold a password against.
+    pub(super) blanked: bool,
+}
+
 impl Clerk {
-    fn work(&mut self, receiver: &Receiver<Message>) {
+    /// A clerk who remembers nothing.
+    pub(super) fn new(mut setting: Setting) -> Self {
+        let sources = RefCell::new(std::mem::take(&mut setting.sources));
+        let (history, keys) = (History::default(), KeyCache::default());
+        Self { setting, history, keys, sources, recorder: None }
+    }
+
+    fn work(&mut self, receiver: &Receiver<Message>, waiting: &AtomicU64) {
         let mut failing = false;
         while let Ok(message) = receiver.recv() {
-            let backlog = self.waiting.fetch_sub(1, Ordering::Relaxed);
+            let backlog = waiting.fetch_sub(1, Ordering::Relaxed);
             let mut tell = None;
             let text = match message {
                 Message::End => break,
                 Message::Line(line) => Some(line),
                 Message::Attempt(attempt, talk) => {
                     tell.clone_from(&self.setting.written);
-                    let report = self.report(&attempt, backlog > BUSY);
+                    let report = self.report(&attempt, backlog > BUSY, None);
                     if let Some(recorder) = &mut self.recorder {
                         recorder.login(&attempt, &report, talk);
                     }
@@ -255,22 +272,30 @@ impl Clerk {
         diagnose(record, &context)
     }
 
-    fn report(&mut self, attempt: &Attempt, busy: bool) -> Report {
+    /// Diagnoses an attempt and remembers it.
+    pub(super) fn report(&mut self, attempt: &Attempt, busy: bool, captured: Option<Captured>) -> Report {
         let record = &attempt.record;
-        let id = format!("{:x}-{:x}", std::process::id(), attempt.id);
+        let lack = captured.as_ref().map(|captured| captured.lack);
+        let id = captured.as_ref().map_or_else(
+            || format!("{:x}-{:x}", std::process::id(), attempt.id),
+            |captured| captured.id.clone(),
+        );
         let dials: Vec<Dial> = attempt.dials.iter().map(dial).collect();
         let expectation = expectation(&self.setting, record);
         let for_this_user = expectation.is_some_and(|expectation| expectation.for_this_user);
         let expected = self.setting.expected.as_ref().filter(|_| for_this_user);
         let expected_password = expected.map(|expected| expected.password.clone());
-        let judgement = judgement(record, expected, busy);
+        let blanked = captured.as_ref().is_some_and(|captured| captured.blanked);
+        let judgement = judgement(record, expected, busy).filter(|_| !blanked);
         let our_address = attempt.our_outgoing.as_ref().map(ToString::to_string);
         let client_host = attempt.client.ip().map_or_else(|| "local".to_owned(), |ip| ip.to_string());
-        let now = SystemTime::now();
         let ended = attempt.accepted + attempt.elapsed;
+        // What was captured is judged by the time of its day.
+        let now = if captured.is_some() { ended } else { SystemTime::now() };
         let earlier = self.history.earlier(&client_host, attempt.accepted, ended);
         let limit = limit(&attempt.ending);
-        let server_signature_fits = expected.and_then(|expected| self.keys.signature_fits(record, expected));
+        let server_signature_fits =
+            expected.filter(|_| !blanked).and_then(|expected| self.keys.signature_fits(record, expected));
         let base = Context {
             dials: &dials,
             limit: limit.as_ref(),
@@ -290,15 +315,16 @@ impl Clerk {
                 server_bytes: opaque.server_bytes,
                 closed: opaque.closed,
             }),
-            exchange: exchange(record),
+            exchange: exchange(record).filter(|_| !blanked),
             our_ip: attempt.our_outgoing.as_ref().and_then(PeerAddr::ip),
             client_ip: attempt.client.ip(),
             server_is_local: matches!(attempt.server, Some(PeerAddr::Unix(_))),
             earlier: earlier.as_ref(),
+            lack,
             ..Context::default()
         };
         let diagnosis = self.with_sources(attempt, &base, expected_password.as_ref(), busy);
-        let way = way(attempt, &dials);
+        let way = way(&dials);
         let profile = Profile::new(record, &client_host, way.address.as_deref());
         let mut report = Report::new(record, diagnosis, &way, attempt.ssl_answered_by_us);
         report.id = id;
@@ -343,12 +369,12 @@ fn limit(ending: &Ending) -> Option<Limit> {
     }
 }
 
-fn way(attempt: &Attempt, dials: &[Dial]) -> Way {
+pub(super) fn way(dials: &[Dial]) -> Way {
     let last = dials.last();
     Way {
         address: last.map(|dial| dial.address.clone().unwrap_or_else(|| dial.host.clone())),
         reached: last.map(|dial| dial.result.is_ok()),
-        took: attempt.dials.iter().map(|dial| dial.elapsed).sum(),
+        took: dials.iter().map(|dial| dial.took).sum(),
         step: last.map(|dial| if dial.address.is_none() { Step::Resolve } else { Step::Connect }),
     }
 }

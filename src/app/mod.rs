@@ -14,11 +14,13 @@ pub mod cli;
 pub mod config;
 mod demo;
 mod desk;
+mod diff;
 pub mod follow;
 pub mod hba;
 mod judging;
 mod output;
 mod proxy;
+mod show;
 mod sources;
 
 use cli::{Cli, Command};
@@ -32,6 +34,8 @@ pub fn main() -> ExitCode {
     log_to_stderr();
     let result = match cli.command {
         Command::Hba(args) => return hba::run(&args).unwrap_or_else(|failure| fail(&failure)),
+        Command::Show(args) => return show::run(&args).unwrap_or_else(|failure| fail(&failure)),
+        Command::Diff(args) => return diff::run(&args).unwrap_or_else(|failure| fail(&failure)),
         Command::Proxy(args) => proxy::run(&args),
         Command::Explain { cause } => print(explain(cause).as_bytes()),
         Command::Demo(args) => demo::run(&args),

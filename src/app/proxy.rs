@@ -24,7 +24,7 @@ use super::sources::Sources;
 pub(super) fn run(args: &ProxyArgs) -> Result<(), Failure> {
     let target = target(args)?;
     let dress = Dress::new(args.format, args.show);
-    let sources = Sources::open(args)?;
+    let sources = Sources::open(&args.context)?;
     let admin = sources.admin.clone();
     let setting = Setting {
         expected: target.expected.clone(),
