@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pgwhy::net::{Attempt, ClientTls, Config, Limits, Listen, Proxy, Sink, Upstream, UpstreamHost};
+use pgwhy::net::{
+    Attempt, ClientTls, Config, Limits, Listen, Proxy, Sink, TlsConfig, Upstream, UpstreamHost,
+};
 
 /// Drops everything: what reports cost is not the relay's.
 struct Nobody;
@@ -26,7 +28,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let config = Config {
         listen: vec![Listen::Tcp(listen)],
         upstream: Upstream { hosts: vec![host], connect_timeout: Some(Duration::from_secs(10)) },
-        client_tls: ClientTls::Passthrough,
+        tls: TlsConfig { client: ClientTls::Passthrough, ..TlsConfig::default() },
         limits: Limits { unfinished_per_address: 1_000, ..Limits::for_this_process() },
         relay_threads: option("--threads").map(|count| count.parse()).transpose()?,
     };

@@ -16,6 +16,7 @@ use crate::wire::frontend::{SaslInitialResponse, Untagged, decode_password};
 use crate::wire::sasl::{ClientFinal, ClientFirst, OauthInitial, ServerFinal, ServerFirst};
 use crate::wire::tls::{Records, Seen};
 
+pub mod capture;
 mod generate;
 mod hba;
 mod play;
@@ -28,7 +29,7 @@ pub use play::{Cutting, Event, check, events, play, seed};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target that needs nothing but this crate.
-pub const TARGETS: [Target; 16] = [
+pub const TARGETS: [Target; 18] = [
     ("frontend", frontend),
     ("backend", backend),
     ("values", values),
@@ -45,6 +46,8 @@ pub const TARGETS: [Target; 16] = [
     ("hba", hba::hba),
     ("hba_ident", hba::ident),
     ("hba_regex", hba::regex),
+    ("capture_read", capture::capture_read),
+    ("capture_packets", capture::capture_packets),
 ];
 
 /// The client's messages: what decodes, encodes to something that decodes to the same.

@@ -4,6 +4,7 @@
 //! `tests/tidy.rs` reads the `use` lines to keep that true. ARCHITECTURE.md is the map.
 
 pub mod app;
+pub mod capture;
 pub mod certs;
 pub mod conninfo;
 pub mod diagnose;

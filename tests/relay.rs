@@ -348,7 +348,7 @@ fn unix_sockets_on_both_legs() {
 
 #[test]
 fn encryption_is_declined_by_us_where_it_is_disabled() {
-    let stage = Stage::new(|config| config.client_tls = ClientTls::Disable);
+    let stage = Stage::new(|config| config.tls.client = ClientTls::Disable);
     let mut client = stage.connect();
     for code in [0x2f, 0x30] {
         client.write_all(&[0, 0, 0, 8, 4, 0xd2, 0x16, code]).unwrap();
@@ -366,7 +366,7 @@ fn encryption_is_declined_by_us_where_it_is_disabled() {
 
 #[test]
 fn a_client_that_leaves_when_encryption_is_declined_has_spoken() {
-    let stage = Stage::new(|config| config.client_tls = ClientTls::Disable);
+    let stage = Stage::new(|config| config.tls.client = ClientTls::Disable);
     let mut client = stage.connect();
     client.write_all(SSL_REQUEST).unwrap();
     assert_eq!(take(&mut client, 1), b"N");
@@ -376,7 +376,7 @@ fn a_client_that_leaves_when_encryption_is_declined_has_spoken() {
 
 #[test]
 fn where_encryption_is_disabled_neither_injected_bytes_nor_tls_get_through() {
-    let stage = Stage::new(|config| config.client_tls = ClientTls::Disable);
+    let stage = Stage::new(|config| config.tls.client = ClientTls::Disable);
     let rows: [(&[u8], Ending); 2] = [
         (&[SSL_REQUEST, STARTUP].concat(), Ending::PlaintextInjected { bytes: STARTUP.len() }),
         (b"\x16\x03\x01\x00\x05hello", Ending::TlsRefused),

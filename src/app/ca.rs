@@ -42,12 +42,16 @@ pub(super) fn run(args: &CaArgs) -> Result<(), Failure> {
     let (certificate, key) = (dir.join(CERTIFICATE), dir.join(KEY));
     if certificate.exists() && key.exists() {
         println!("{}", certificate.display());
-        eprintln!("pgwhy: the authority was there already; remove both files of {} for a new one", dir.display());
+        eprintln!(
+            "pgwhy: the authority was there already; remove both files of {} for a new one",
+            dir.display()
+        );
         return Ok(());
     }
     let failed = |what: &Path, error: io::Error| Failure::failed(format!("{}: {error}", what.display()));
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(|error| failed(&dir, error))?;
-    let made = make().map_err(|error| Failure::failed(format!("the authority could not be made: {error}")))?;
+    let made =
+        make().map_err(|error| Failure::failed(format!("the authority could not be made: {error}")))?;
     write(&key, 0o600, made.key.expose()).map_err(|error| failed(&key, error))?;
     write(&certificate, 0o644, &made.certificate).map_err(|error| failed(&certificate, error))?;
     println!("{}", certificate.display());
@@ -79,7 +83,8 @@ fn make() -> Result<Authority, rcgen::Error> {
     let mut params = rcgen::CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();
     let owner = std::env::var("USER").unwrap_or_default();
-    let name = if owner.is_empty() { "pgwhy local CA".to_owned() } else { format!("pgwhy local CA ({owner})") };
+    let name =
+        if owner.is_empty() { "pgwhy local CA".to_owned() } else { format!("pgwhy local CA ({owner})") };
     params.distinguished_name.push(rcgen::DnType::CommonName, name);
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
     params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign, rcgen::KeyUsagePurpose::CrlSign];

@@ -33,6 +33,12 @@ pub struct Cli {
 pub enum Command {
     /// Stand between clients and a PostgreSQL server, carry every byte unchanged, explain every login
     Proxy(Box<ProxyArgs>),
+    /// Read captures of tcpdump, Wireshark and pgwhy, and explain every login in them
+    Show(Box<ShowArgs>),
+    /// Compare a login that works with one that fails: what differs first, and what that explains
+    Diff(DiffArgs),
+    /// Play one side of a captured login again, against a server or to a client
+    Replay(ReplayArgs),
     /// Print the page of one cause: what happens on the wire, look-alikes, fixes
     Explain {
         /// The id of a cause, as in a report; without one, all of them are listed
@@ -79,33 +85,9 @@ pub struct ProxyArgs {
     #[arg(long, short, value_name = "CONNINFO")]
     pub upstream: Option<String>,
 
-    /// A file whose first line is the password that clients should send
-    #[arg(long, value_name = "FILE")]
-    pub password_file: Option<PathBuf>,
-
-    /// pg_hba.conf of the server: which line should decide, and whether the server follows the file
-    #[arg(long, value_name = "FILE")]
-    pub hba: Option<PathBuf>,
-
-    /// PostgreSQL major version that --hba is read for
-    #[arg(long, value_name = "N", default_value_t = 18, value_parser = clap::value_parser!(u32).range(12..=18))]
-    pub pg_version: u32,
-
-    /// A connection of an administrator, asked only when a login fails: roles, limits, settings
-    #[arg(long, value_name = "CONNINFO")]
-    pub admin: Option<String>,
-
-    /// The server's log (stderr, csvlog or jsonlog): a file, a directory or a pattern
-    #[arg(long, value_name = "PATH")]
-    pub server_log: Option<PathBuf>,
-
-    /// The server's log_line_prefix, where it can't be guessed
-    #[arg(long, value_name = "PREFIX")]
-    pub log_line_prefix: Option<String>,
-
-    /// Output of pg_controldata: tells made-up salts from real ones
-    #[arg(long, value_name = "FILE")]
-    pub control_data: Option<PathBuf>,
+    /// What tells look-alikes apart.
+    #[command(flatten)]
+    pub context: ContextArgs,
 
     /// How to report [default: human on a terminal, json otherwise]
     #[arg(long, value_enum, value_name = "FORMAT")]
@@ -142,6 +124,255 @@ pub struct ProxyArgs {
     /// TLS on both legs.
     #[command(flatten)]
     pub tls: TlsArgs,
+
+    /// What to write down
+    #[command(flatten)]
+    pub capture: CaptureArgs,
+}
+
+/// Options of `--capture`.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Capture")]
+pub struct CaptureArgs {
+    /// Write logins down for Wireshark and `pgwhy show`: a pcapng file, or a directory of them
+    #[arg(long, value_name = "FILE|DIR")]
+    pub capture: Option<PathBuf>,
+
+    /// Which logins: all, failed, or sample=N (the failed ones, and one in N of the others)
+    #[arg(long, value_parser = which, default_value = "all", value_name = "WHICH", requires = "capture")]
+    pub capture_what: Which,
+
+    /// How large a file may become before the next is begun
+    #[arg(long, value_parser = size, default_value = "64MiB", value_name = "SIZE", requires = "capture")]
+    pub capture_size: u64,
+
+    /// How many files are kept: the oldest goes when a new one is begun
+    #[arg(long, value_parser = positive, default_value = "10", value_name = "N", requires = "capture")]
+    pub capture_files: usize,
+
+    /// Also write what comes behind the login, queries and their results: private data, and slower sessions
+    #[arg(long, requires = "capture")]
+    pub capture_queries: bool,
+
+    /// Don't blank passwords, proofs, tokens and cancel keys: whoever has the file can log in
+    #[arg(long, requires = "capture")]
+    pub keep_secrets: bool,
+}
+
+/// `--capture-what`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// Every connection.
+    All,
+    /// Logins that failed.
+    Failed,
+    /// Logins that failed, and one in so many of the others.
+    Sample(u64),
+}
+
+impl std::fmt::Display for Which {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::All => f.write_str("all"),
+            Self::Failed => f.write_str("failed"),
+            Self::Sample(every) => write!(f, "sample={every}"),
+        }
+    }
+}
+
+fn which(text: &str) -> Result<Which, String> {
+    let every =
+        text.strip_prefix("sample=").and_then(|number| number.parse().ok()).filter(|every| *every > 0);
+    match (text, every) {
+        ("all", _) => Ok(Which::All),
+        ("failed", _) => Ok(Which::Failed),
+        (_, Some(every)) => Ok(Which::Sample(every)),
+        _ => Err("write all, failed, or for example sample=100".into()),
+    }
+}
+
+/// A size: a number of bytes, or one with kB, MB, GB, KiB, MiB or GiB.
+fn size(text: &str) -> Result<u64, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let unit = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => Some(1),
+        "k" | "kib" => Some(1 << 10),
+        "m" | "mib" => Some(1 << 20),
+        "g" | "gib" => Some(1 << 30),
+        "kb" => Some(1_000),
+        "mb" => Some(1_000_000),
+        "gb" => Some(1_000_000_000),
+        _ => None,
+    };
+    let bytes = number.parse::<u64>().ok().zip(unit).and_then(|(number, unit)| number.checked_mul(unit));
+    match bytes {
+        Some(0) => Err("at least 1".into()),
+        Some(bytes) => Ok(bytes),
+        None => Err("write for example 64MiB or 500kB".into()),
+    }
+}
+
+/// What tells look-alikes apart: read only when a login failed.
+#[derive(Debug, Default, Args)]
+pub struct ContextArgs {
+    /// A file whose first line is the password that clients should send
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+
+    /// pg_hba.conf of the server: which line should decide, and whether the server follows the file
+    #[arg(long, value_name = "FILE")]
+    pub hba: Option<PathBuf>,
+
+    /// PostgreSQL major version that --hba is read for
+    #[arg(long, value_name = "N", default_value_t = 18, value_parser = clap::value_parser!(u32).range(12..=18))]
+    pub pg_version: u32,
+
+    /// A connection of an administrator, asked only when a login fails: roles, limits, settings
+    #[arg(long, value_name = "CONNINFO")]
+    pub admin: Option<String>,
+
+    /// The server's log (stderr, csvlog or jsonlog): a file, a directory or a pattern
+    #[arg(long, value_name = "PATH")]
+    pub server_log: Option<PathBuf>,
+
+    /// The server's log_line_prefix, where it can't be guessed
+    #[arg(long, value_name = "PREFIX")]
+    pub log_line_prefix: Option<String>,
+
+    /// Output of pg_controldata: tells made-up salts from real ones
+    #[arg(long, value_name = "FILE")]
+    pub control_data: Option<PathBuf>,
+}
+
+impl ContextArgs {
+    /// Whether nothing was given.
+    pub fn is_empty(&self) -> bool {
+        let files = [&self.password_file, &self.hba, &self.server_log, &self.control_data];
+        files.iter().all(|file| file.is_none()) && self.admin.is_none()
+    }
+}
+
+/// Options of `pgwhy show`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Reads what tcpdump, Wireshark and sniffers in a cluster write, and pgwhy's own captures. A connection is
+PostgreSQL's by its first bytes, whatever its port. Reports go to standard output, a last line with
+counts to standard error. Exit code: 0, 1 if a failed login is shown, 2 if a file can't be read.
+
+Examples:
+  tcpdump -i any -s 0 -w login.pcap port 5432   take a capture where the server or the client runs
+  pgwhy show login.pcap                         every login in it
+  pgwhy show --failed --user app *.pcapng       only those of one user that failed
+  pgwhy show login.pcap --expect \"$DATABASE_URL\" was it the right password?")]
+pub struct ShowArgs {
+    /// Captures (pcap or pcapng); - is standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+
+    /// Only logins that failed
+    #[arg(long)]
+    pub failed: bool,
+
+    /// Only logins of this user
+    #[arg(long, value_name = "USER")]
+    pub user: Option<String>,
+
+    /// Only logins that failed for this cause
+    #[arg(long, value_parser = CauseId, hide_possible_values = true)]
+    pub cause: Option<Cause>,
+
+    /// A server's port: everything that happens there is shown, also what is not PostgreSQL's; repeatable
+    #[arg(long, value_name = "PORT")]
+    pub port: Vec<u16>,
+
+    /// The connection string that the client should have used: its password is held against what was sent
+    #[arg(long, value_name = "CONNINFO")]
+    pub expect: Option<String>,
+
+    /// What tells look-alikes apart.
+    #[command(flatten)]
+    pub context: ContextArgs,
+
+    /// How to report [default: human on a terminal, json otherwise]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub format: Option<Format>,
+}
+
+/// Options of `pgwhy diff`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Of two captures: the last success in one against the first failure in the other, whichever has it; where both
+have only one kind, the last of each. Of one capture: its last success against its last failure. Exit code:
+0 if they don't differ, 1 if they do, 2 if there is nothing to compare.
+
+Examples:
+  pgwhy diff pgadmin.pcap prisma.pcap           works there, fails here
+  pgwhy diff both.pcap --user app               the last login of app that worked and the last that failed")]
+pub struct DiffArgs {
+    /// A capture (pcap or pcapng)
+    #[arg(value_name = "A")]
+    pub a: PathBuf,
+
+    /// Another one [default: the same]
+    #[arg(value_name = "B")]
+    pub b: Option<PathBuf>,
+
+    /// Only logins of this user
+    #[arg(long, value_name = "USER")]
+    pub user: Option<String>,
+
+    /// A server's port: everything that happens there counts, also what is not PostgreSQL's; repeatable
+    #[arg(long, value_name = "PORT")]
+    pub port: Vec<u16>,
+
+    /// The connection string that the client should have used: its password is held against what was sent
+    #[arg(long, value_name = "CONNINFO")]
+    pub expect: Option<String>,
+
+    /// How to report [default: human on a terminal, json otherwise]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub format: Option<Format>,
+}
+
+/// Options of `pgwhy replay`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("side").required(true).args(["to", "listen"]))]
+#[command(after_help = "\
+A login that was encrypted can't be played. Exit code: 0 as recorded (or as far as a secret was needed),
+1 it went otherwise, 2 usage.
+
+Examples:
+  pgwhy replay x.pcapng --to 127.0.0.1:5432        does the server still answer like that?
+  pgwhy replay x.pcapng --listen 127.0.0.1:6432    does the driver still fail like that?")]
+pub struct ReplayArgs {
+    /// A capture (pcap or pcapng)
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+
+    /// Play the client: send what it sent to this server, as far as no secret is needed
+    #[arg(long, value_name = "ADDR")]
+    pub to: Option<String>,
+
+    /// Play the server: wait here for a client, and answer it as the server answered
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<String>,
+
+    /// Which login: its id, or its number as `pgwhy show` has it [default: the first that failed]
+    #[arg(long, value_name = "ID")]
+    pub login: Option<String>,
+
+    /// A file whose first line is the password: SCRAM is computed anew with it
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+
+    /// End after one client
+    #[arg(long, requires = "listen")]
+    pub once: bool,
+
+    /// How to report [default: human on a terminal, json otherwise]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub format: Option<Format>,
 }
 
 /// Options of `pgwhy demo`.

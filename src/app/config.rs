@@ -5,7 +5,9 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 
-use crate::conninfo::{Conninfo, Host, HostName, PasswordSource, Problem, Severity, SslMode, env_file, passfile};
+use crate::conninfo::{
+    Conninfo, Host, HostName, PasswordSource, Problem, Severity, SslMode, env_file, passfile,
+};
 use crate::net::{Listen, PeerAddr, Upstream, UpstreamHost};
 use crate::password::Expected;
 use crate::secret::Secret;
@@ -60,11 +62,8 @@ pub(super) fn target(args: &ProxyArgs) -> Result<Target, Failure> {
     for problem in conninfo.problems.iter().filter(worth_telling) {
         eprintln!("pgwhy: {place}: {problem}");
     }
-    let expected = expected(args, &conninfo, &place, others)?;
-    let host = conninfo.hosts.first().map(|host| match &host.name {
-        HostName::Name(name) | HostName::UnixDir(name) => name.clone(),
-        HostName::Addr(addr) => addr.to_string(),
-    });
+    let expected = expected(args.context.password_file.as_deref(), &conninfo, &place, others)?;
+    let host = first_host(&conninfo);
     let upstream = Upstream {
         hosts: conninfo.hosts.iter().map(upstream_host).collect(),
         connect_timeout: conninfo.connect_timeout,
@@ -101,6 +100,31 @@ impl Target {
     }
 }
 
+fn first_host(conninfo: &Conninfo) -> Option<String> {
+    conninfo.hosts.first().map(|host| match &host.name {
+        HostName::Name(name) | HostName::UnixDir(name) => name.clone(),
+        HostName::Addr(addr) => addr.to_string(),
+    })
+}
+
+/// The password that a captured client should have sent, and the server's name: from `--expect` and
+/// `--password-file`. Without them nothing is held against it.
+pub(super) fn expectation(
+    expect: Option<&str>,
+    password_file: Option<&Path>,
+) -> Result<(Option<Expected>, Option<String>), Failure> {
+    let environment = |name: &str| if expect.is_some() { std::env::var(name).ok() } else { None };
+    let Some(text) = expect else {
+        let Some(file) = password_file else { return Ok((None, None)) };
+        let (password, source) = (first_line(file)?, file.display().to_string());
+        return Ok((Some(Expected { password, source, ..Expected::default() }), None));
+    };
+    let conninfo =
+        Conninfo::parse(text, &environment).map_err(|error| Failure::usage(format!("--expect: {error}")))?;
+    let expected = expected(password_file, &conninfo, "--expect", dotenv_values())?;
+    Ok((expected, first_host(&conninfo)))
+}
+
 fn source(args: &ProxyArgs) -> Result<Option<Source>, Failure> {
     if let Some(text) = &args.upstream {
         return Ok(Some(Source { text: text.clone(), place: "--upstream".into(), others: dotenv_values() }));
@@ -128,7 +152,7 @@ fn values(file: &env_file::EnvFile) -> Vec<(String, Secret<String>)> {
 /// The password that clients should send: `--password-file`, the connection string, PGPASSWORD, then
 /// .pgpass, in this order.
 fn expected(
-    args: &ProxyArgs,
+    password_file: Option<&Path>,
     conninfo: &Conninfo,
     place: &str,
     other_variables: Vec<(String, Secret<String>)>,
@@ -142,7 +166,7 @@ fn expected(
         other_variables: other_variables.clone(),
         previous: Vec::new(),
     };
-    if let Some(file) = &args.password_file {
+    if let Some(file) = password_file {
         let password = first_line(file)?;
         return Ok(Some(expected(password, None, &format!("{}", file.display()))));
     }
@@ -168,7 +192,7 @@ fn expected(
 }
 
 /// The path is not repeated in errors: who mistakes the option writes the password itself there.
-fn first_line(file: &Path) -> Result<Secret<String>, Failure> {
+pub(super) fn first_line(file: &Path) -> Result<Secret<String>, Failure> {
     let bad = |what: &str| {
         Failure::usage(format!(
             "--password-file {what}; give the path of a file whose first line is the password"

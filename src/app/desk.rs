@@ -13,16 +13,17 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
-use crate::diagnose::context::{Context, Dial, DialFault, Expectation, Limit, Opaque};
+use crate::diagnose::context::{Context, Dial, DialFault, Expectation, Lack, Limit, Opaque};
 use crate::diagnose::story::{Earlier, MOMENTS, Profile};
 use crate::diagnose::{Cause, Diagnosis, Outcome, diagnose};
 use crate::handshake::driver::recognise;
-use crate::handshake::{Record, Side, Step};
-use crate::net::{Attempt, DialAttempt, DialError, Ending, PeerAddr, Sink};
+use crate::handshake::{Chunk, Record, Side, Step};
+use crate::net::{Attempt, Closed, DialAttempt, DialError, Ending, PeerAddr, Sink};
 use crate::password::Expected;
 use crate::report::{Report, Way};
 use crate::secret::Secret;
 
+use super::capture::{Keeper, Recorder, Session, Talk};
 use super::judging::{KeyCache, exchange, judgement};
 use super::output::Dress;
 use super::sources::{Gathered, Sources};
@@ -44,17 +45,44 @@ pub(super) struct Inbox {
     sender: SyncSender<Message>,
     waiting: Arc<AtomicU64>,
     dropped: Arc<AtomicU64>,
+    keeper: Option<Arc<Keeper>>,
 }
 
 enum Message {
-    Attempt(Box<Attempt>),
+    Attempt(Box<Attempt>, Option<Talk>),
+    Session(Session),
     Line(String),
     End,
 }
 
 impl Sink for Inbox {
     fn attempt(&self, attempt: Attempt) {
-        self.put(Message::Attempt(Box::new(attempt)));
+        let talk = self.keeper.as_ref().and_then(|keeper| keeper.take(attempt.id, attempt.ending));
+        self.put(Message::Attempt(Box::new(attempt), talk));
+    }
+
+    fn chunk(&self, id: u64, chunk: Chunk<'_>) {
+        let Some(keeper) = &self.keeper else { return };
+        if let Some(part) = keeper.chunk(id, chunk) {
+            self.put(Message::Session(Session::Part(id, part)));
+        }
+    }
+
+    fn opened(&self, id: u64) {
+        if let Some(keeper) = &self.keeper {
+            keeper.forget(id);
+        }
+    }
+
+    fn closed(&self, closed: Closed) {
+        if let Some(keeper) = self.keeper.as_ref().filter(|keeper| keeper.sessions()) {
+            keeper.forget(closed.id);
+            self.put(Message::Session(Session::Closed(closed)));
+        }
+    }
+
+    fn wants_sessions(&self) -> bool {
+        self.keeper.as_ref().is_some_and(|keeper| keeper.sessions())
     }
 }
 
@@ -66,8 +94,16 @@ impl Inbox {
 
     fn put(&self, message: Message) {
         self.waiting.fetch_add(1, Ordering::Relaxed);
-        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.sender.try_send(message) {
+        if let Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) =
+            self.sender.try_send(message)
+        {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
+            if let Some(keeper) = &self.keeper {
+                keeper.lost();
+            }
+            if matches!(message, Message::Session(_)) {
+                return;
+            }
             let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
             if dropped.is_power_of_two() {
                 tracing::warn!(reports.dropped = dropped, "standard output is too slow: reports are dropped");
@@ -88,6 +124,8 @@ pub(super) struct Setting {
     pub(super) dress: Dress,
     /// Is told after each report that was written.
     pub(super) written: Option<SyncSender<()>>,
+    /// Writes logins down.
+    pub(super) capture: Option<(Arc<Keeper>, Recorder)>,
 }
 
 /// The desk's thread, to wait for.
@@ -104,11 +142,13 @@ impl Desk {
         let (sender, receiver) = sync_channel(QUEUE);
         let waiting = Arc::new(AtomicU64::new(0));
         let dropped = Arc::new(AtomicU64::new(0));
-        let inbox = Inbox { sender: sender.clone(), waiting: waiting.clone(), dropped: dropped.clone() };
-        let (still, keys) = (waiting.clone(), KeyCache::default());
-        let sources = RefCell::new(std::mem::take(&mut setting.sources));
-        let mut clerk = Clerk { setting, waiting, history: History::default(), keys, sources };
-        let thread = std::thread::Builder::new().name("desk".into()).spawn(move || clerk.work(&receiver))?;
+        let (keeper, recorder) = setting.capture.take().unzip();
+        let inbox =
+            Inbox { sender: sender.clone(), waiting: waiting.clone(), dropped: dropped.clone(), keeper };
+        let still = waiting.clone();
+        let mut clerk = Clerk { recorder, ..Clerk::new(setting) };
+        let work = move || clerk.work(&receiver, &waiting);
+        let thread = std::thread::Builder::new().name("desk".into()).spawn(work)?;
         Ok((Self { thread, sender, waiting: still, dropped }, inbox))
     }
 
@@ -132,27 +172,55 @@ impl Desk {
     }
 }
 
-struct Clerk {
+/// Makes reports of attempts, and remembers them for the next ones.
+pub(super) struct Clerk {
     setting: Setting,
-    waiting: Arc<AtomicU64>,
     history: History,
     keys: KeyCache,
     sources: RefCell<Sources>,
+    recorder: Option<Recorder>,
+}
+
+/// What is special about an attempt that was read from a capture.
+#[derive(Clone, Debug)]
+pub(super) struct Captured {
+    /// Its name in the reports.
+    pub(super) id: String,
+    /// What the capture lacks of it.
+    pub(super) lack: Lack,
+    /// Its secrets were blanked: there is nothing to hold a password against.
+    pub(super) blanked: bool,
 }
 
 impl Clerk {
-    fn work(&mut self, receiver: &Receiver<Message>) {
+    /// A clerk who remembers nothing.
+    pub(super) fn new(mut setting: Setting) -> Self {
+        let sources = RefCell::new(std::mem::take(&mut setting.sources));
+        let (history, keys) = (History::default(), KeyCache::default());
+        Self { setting, history, keys, sources, recorder: None }
+    }
+
+    fn work(&mut self, receiver: &Receiver<Message>, waiting: &AtomicU64) {
         let mut failing = false;
         while let Ok(message) = receiver.recv() {
-            let backlog = self.waiting.fetch_sub(1, Ordering::Relaxed);
+            let backlog = waiting.fetch_sub(1, Ordering::Relaxed);
             let mut tell = None;
             let text = match message {
-                Message::End => return,
+                Message::End => break,
                 Message::Line(line) => Some(line),
-                Message::Attempt(attempt) => {
+                Message::Attempt(attempt, talk) => {
                     tell.clone_from(&self.setting.written);
-                    let report = self.report(*attempt, backlog > BUSY);
+                    let report = self.report(&attempt, backlog > BUSY, None);
+                    if let Some(recorder) = &mut self.recorder {
+                        recorder.login(&attempt, &report, talk);
+                    }
                     self.setting.dress.report(&report)
+                }
+                Message::Session(event) => {
+                    if let Some(recorder) = &self.recorder {
+                        recorder.session(event);
+                    }
+                    None
                 }
             };
             let Some(text) = text else { continue };
@@ -170,6 +238,9 @@ impl Clerk {
                 // Nobody has to listen.
                 let _ = tell.try_send(());
             }
+        }
+        if let Some(recorder) = self.recorder.take() {
+            recorder.close();
         }
     }
 
@@ -207,22 +278,30 @@ impl Clerk {
         diagnose(record, &context)
     }
 
-    fn report(&mut self, attempt: Attempt, busy: bool) -> Report {
+    /// Diagnoses an attempt and remembers it.
+    pub(super) fn report(&mut self, attempt: &Attempt, busy: bool, captured: Option<Captured>) -> Report {
         let record = &attempt.record;
-        let id = format!("{:x}-{:x}", std::process::id(), attempt.id);
+        let lack = captured.as_ref().map(|captured| captured.lack);
+        let id = captured.as_ref().map_or_else(
+            || format!("{:x}-{:x}", std::process::id(), attempt.id),
+            |captured| captured.id.clone(),
+        );
         let dials: Vec<Dial> = attempt.dials.iter().map(dial).collect();
         let expectation = expectation(&self.setting, record);
         let for_this_user = expectation.is_some_and(|expectation| expectation.for_this_user);
         let expected = self.setting.expected.as_ref().filter(|_| for_this_user);
         let expected_password = expected.map(|expected| expected.password.clone());
-        let judgement = judgement(record, expected, busy);
+        let blanked = captured.as_ref().is_some_and(|captured| captured.blanked);
+        let judgement = judgement(record, expected, busy).filter(|_| !blanked);
         let our_address = attempt.our_outgoing.as_ref().map(ToString::to_string);
         let client_host = attempt.client.ip().map_or_else(|| "local".to_owned(), |ip| ip.to_string());
-        let now = SystemTime::now();
         let ended = attempt.accepted + attempt.elapsed;
+        // What was captured is judged by the time of its day.
+        let now = if captured.is_some() { ended } else { SystemTime::now() };
         let earlier = self.history.earlier(&client_host, attempt.accepted, ended);
         let limit = limit(&attempt.ending);
-        let server_signature_fits = expected.and_then(|expected| self.keys.signature_fits(record, expected));
+        let server_signature_fits =
+            expected.filter(|_| !blanked).and_then(|expected| self.keys.signature_fits(record, expected));
         let base = Context {
             dials: &dials,
             limit: limit.as_ref(),
@@ -242,15 +321,16 @@ impl Clerk {
                 server_bytes: opaque.server_bytes,
                 closed: opaque.closed,
             }),
-            exchange: exchange(record),
+            exchange: exchange(record).filter(|_| !blanked),
             our_ip: attempt.our_outgoing.as_ref().and_then(PeerAddr::ip),
             client_ip: attempt.client.ip(),
             server_is_local: matches!(attempt.server, Some(PeerAddr::Unix(_))),
             earlier: earlier.as_ref(),
+            lack,
             ..Context::default()
         };
-        let diagnosis = self.with_sources(&attempt, &base, expected_password.as_ref(), busy);
-        let way = way(&attempt, &dials);
+        let diagnosis = self.with_sources(attempt, &base, expected_password.as_ref(), busy);
+        let way = way(&dials);
         let profile = Profile::new(record, &client_host, way.address.as_deref());
         let mut report = Report::new(record, diagnosis, &way, attempt.ssl_answered_by_us);
         report.id = id;
@@ -258,7 +338,7 @@ impl Clerk {
         report.client.address = attempt.client.to_string();
         report.elapsed = attempt.elapsed;
         self.history.complete(&mut report, &profile, ended);
-        self.history.remember(&report, &client_host, profile, ended, &attempt);
+        self.history.remember(&report, &client_host, profile, ended, attempt);
         report
     }
 }
@@ -270,7 +350,7 @@ fn expectation<'a>(setting: &'a Setting, record: &Record) -> Option<Expectation<
     Some(Expectation { source: &expected.source, user: expected.user.as_deref(), for_this_user })
 }
 
-fn dial(attempt: &DialAttempt) -> Dial {
+pub(super) fn dial(attempt: &DialAttempt) -> Dial {
     let result = attempt.result.as_ref().map(|_| ()).map_err(|error| match error {
         DialError::NameNotFound => DialFault::NameNotFound,
         DialError::NameTemporary => DialFault::NameTemporary,
@@ -296,12 +376,12 @@ fn limit(ending: &Ending) -> Option<Limit> {
     }
 }
 
-fn way(attempt: &Attempt, dials: &[Dial]) -> Way {
+pub(super) fn way(dials: &[Dial]) -> Way {
     let last = dials.last();
     Way {
         address: last.map(|dial| dial.address.clone().unwrap_or_else(|| dial.host.clone())),
         reached: last.map(|dial| dial.result.is_ok()),
-        took: attempt.dials.iter().map(|dial| dial.elapsed).sum(),
+        took: dials.iter().map(|dial| dial.took).sum(),
         step: last.map(|dial| if dial.address.is_none() { Step::Resolve } else { Step::Connect }),
     }
 }

@@ -10,15 +10,19 @@ use crate::diagnose::Cause;
 
 pub mod admin;
 pub mod ca;
+pub mod capture;
 pub mod cli;
 pub mod config;
 mod demo;
 mod desk;
+mod diff;
 pub mod follow;
 pub mod hba;
 mod judging;
 mod output;
 mod proxy;
+mod replay;
+mod show;
 mod sources;
 pub mod tls;
 
@@ -33,6 +37,9 @@ pub fn main() -> ExitCode {
     log_to_stderr();
     let result = match cli.command {
         Command::Hba(args) => return hba::run(&args).unwrap_or_else(|failure| fail(&failure)),
+        Command::Show(args) => return show::run(&args).unwrap_or_else(|failure| fail(&failure)),
+        Command::Diff(args) => return diff::run(&args).unwrap_or_else(|failure| fail(&failure)),
+        Command::Replay(args) => return replay::run(&args).unwrap_or_else(|failure| fail(&failure)),
         Command::Proxy(args) => proxy::run(&args),
         Command::Explain { cause } => print(explain(cause).as_bytes()),
         Command::Ca(args) => ca::run(&args),

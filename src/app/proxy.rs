@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
+use clap::ValueEnum as _;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::net::{self, Limits, PeerAddr, Proxy, ProxyHandle, TlsConfig, Upstream};
 
 use super::Failure;
+use super::capture::{self, Keeper, Recorder};
 use super::cli::ProxyArgs;
 use super::config::{Target, listen, target};
 use super::desk::{Desk, Inbox, Setting};
@@ -23,7 +25,7 @@ use super::tls::{self, Renewal};
 pub(super) fn run(args: &ProxyArgs) -> Result<(), Failure> {
     let target = target(args)?;
     let dress = Dress::new(args.format, args.show);
-    let sources = Sources::open(args)?;
+    let sources = Sources::open(&args.context)?;
     let admin = sources.admin.clone();
     let setting = Setting {
         expected: target.expected.clone(),
@@ -31,6 +33,7 @@ pub(super) fn run(args: &ProxyArgs) -> Result<(), Failure> {
         dress,
         sources,
         written: None,
+        capture: capture(args, &target)?,
     };
     let (desk, inbox) = Desk::open(setting)?;
     let inbox = Arc::new(inbox);
@@ -56,6 +59,21 @@ pub(super) fn run(args: &ProxyArgs) -> Result<(), Failure> {
     runtime.block_on(until_told(&handle, args.drain_timeout, signals, Renewal::of(&args.tls)));
     desk.close();
     Ok(())
+}
+
+fn tls_word(mode: tls::ClientTls) -> String {
+    mode.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+}
+
+/// Opens the capture, where one is wanted, before anybody can connect.
+fn capture(args: &ProxyArgs, target: &Target) -> Result<Option<(Arc<Keeper>, Recorder)>, Failure> {
+    let proxy = format!(
+        "listening on {} with --client-tls {}",
+        args.listen.join(", "),
+        tls_word(args.tls.client_tls)
+    );
+    let options = capture::Options::new(&args.capture, &target.shown(), &proxy)?;
+    options.as_ref().map(capture::open).transpose()
 }
 
 fn config(args: &ProxyArgs, target: &Target) -> Result<net::Config, Failure> {
@@ -151,11 +169,7 @@ pub(super) struct Running {
 }
 
 /// Starts a proxy on a thread of its own.
-pub(super) fn start(
-    mut setting: Setting,
-    upstream: Upstream,
-    listen: &[String],
-) -> Result<Running, Failure> {
+pub(super) fn start(mut setting: Setting, upstream: Upstream, listen: &[String]) -> Result<Running, Failure> {
     let (report_written, written) = sync_channel(64);
     setting.written = Some(report_written);
     let (desk, inbox) = Desk::open(setting)?;

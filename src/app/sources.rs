@@ -19,7 +19,7 @@ use crate::serverlog::{self, Certainty, Join, Question, control_data, facts};
 
 use super::Failure;
 use super::admin::{Admin, DEADLINE};
-use super::cli::ProxyArgs;
+use super::cli::ContextArgs;
 use super::follow::{Follower, Source};
 
 /// How long the log may take to show a failure; it is written before the client hears of it, but a
@@ -56,7 +56,7 @@ pub(super) struct Gathered {
 
 impl Sources {
     /// Opens what the options name.
-    pub(super) fn open(args: &ProxyArgs) -> Result<Self, Failure> {
+    pub(super) fn open(args: &ContextArgs) -> Result<Self, Failure> {
         let mut sources = Self::default();
         if let Some(path) = &args.server_log {
             let source = Source { path: path.clone(), prefix: args.log_line_prefix.clone() };

@@ -139,10 +139,10 @@ pub(super) fn config(args: &TlsArgs, target: &Target, listen: &[String]) -> Resu
     let hints = target.tls_hints();
     let client = args.client_tls.mode();
     let server = args.server_tls.mode();
-    let login = target.expected.as_ref().map(|expected| Login {
-        user: expected.user.clone(),
-        password: expected.password.clone(),
-    });
+    let login = target
+        .expected
+        .as_ref()
+        .map(|expected| Login { user: expected.user.clone(), password: expected.password.clone() });
     let auto_opens = client == net::ClientTls::Auto && login.is_some() && !hints.clients_verify;
     let identity = match (&args.tls_cert, &args.tls_key) {
         (Some(cert), Some(key)) => Some(read_identity(("--tls-cert", cert), ("--tls-key", key))?),
@@ -206,13 +206,13 @@ fn server_roots(args: &TlsArgs, mode: net::ServerTls) -> Result<Option<Roots>, F
         if matches!(mode, net::ServerTls::VerifyFull | net::ServerTls::Mirror) {
             let revoked = crl.map(|file| read("--server-crl", file)).transpose()?;
             let found = Roots::system(revoked.as_deref());
-            return found
-                .map(Some)
-                .map_err(|error| Failure::usage(format!("--server-ca system: {error}")));
+            return found.map(Some).map_err(|error| Failure::usage(format!("--server-ca system: {error}")));
         }
         // libpq's own rule (fe-connect.c, connectOptions2): public authorities sign for anybody, so
         // that the chain alone proves nothing.
-        return Err(Failure::usage("--server-ca system needs --server-tls verify-full: without the host's name a public authority's signature proves nothing"));
+        return Err(Failure::usage(
+            "--server-ca system needs --server-tls verify-full: without the host's name a public authority's signature proves nothing",
+        ));
     }
     if !matches!(mode, net::ServerTls::VerifyCa | net::ServerTls::VerifyFull) {
         return Ok(None);
@@ -265,7 +265,8 @@ fn complaint(identity: &Identity) -> Option<String> {
     if now > leaf.not_after {
         return Some("the certificate has expired; clients that verify it will refuse it".into());
     }
-    (now < leaf.not_before).then(|| "the certificate is not valid yet; clients that verify it will refuse it".into())
+    (now < leaf.not_before)
+        .then(|| "the certificate is not valid yet; clients that verify it will refuse it".into())
 }
 
 /// A certificate for this run, signed by the local authority where `pgwhy ca` has made one.
@@ -281,11 +282,16 @@ fn made(target: &Target, listen: &[String], quiet: bool) -> Result<Identity, Fai
     }
     let authority = ca::load()?;
     let signer = authority.as_ref().map(|authority| (authority.certificate.as_str(), &authority.key));
-    let identity = Identity::make(&names, signer)
-        .map_err(|error| Failure::failed(format!("no certificate for clients: {error}; give --tls-cert and --tls-key")))?;
+    let identity = Identity::make(&names, signer).map_err(|error| {
+        Failure::failed(format!("no certificate for clients: {error}; give --tls-cert and --tls-key"))
+    })?;
     if !quiet {
         let print = Certificate::parse(identity.leaf()).map(|leaf| leaf.fingerprint()).unwrap_or_default();
-        let by = if authority.is_some() { "signed by your pgwhy ca" } else { "signed by nobody; pgwhy ca makes an authority" };
+        let by = if authority.is_some() {
+            "signed by your pgwhy ca"
+        } else {
+            "signed by nobody; pgwhy ca makes an authority"
+        };
         eprintln!("pgwhy: clients are shown a certificate made for this run ({by}), SHA-256 {print}");
     }
     Ok(identity)

@@ -60,6 +60,20 @@ pub struct Context<'a> {
     pub unseen: &'a [String],
     /// An earlier attempt of the same client, moments before.
     pub earlier: Option<&'a super::story::Earlier>,
+    /// What is not in the capture that the record was read from.
+    pub lack: Option<Lack>,
+}
+
+/// What a capture lacks of a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lack {
+    /// Bytes of the client that were sent and not captured while the login went on.
+    pub client_bytes: u64,
+    /// Bytes of the server.
+    pub server_bytes: u64,
+    /// The capture ends (or the connection was given up) before the connection does; so long after its last
+    /// packet.
+    pub cut_off: Option<Duration>,
 }
 
 /// Where the expected password came from.

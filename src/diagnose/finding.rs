@@ -1,5 +1,7 @@
 //! What a diagnosis says.
 
+use std::borrow::Cow;
+
 use crate::handshake::Step;
 
 use super::Cause;
@@ -98,7 +100,7 @@ pub struct Finding {
     /// What to change.
     pub fix: Vec<String>,
     /// What to give pgwhy to be surer: the cheapest first.
-    pub ask: Vec<&'static str>,
+    pub ask: Vec<Cow<'static, str>>,
 }
 
 impl Finding {
@@ -182,7 +184,7 @@ impl Finding {
 
     /// Names what would tell more.
     pub fn ask(mut self, context: &[&'static str]) -> Self {
-        self.ask.extend(context);
+        self.ask.extend(context.iter().map(|context| Cow::Borrowed(*context)));
         self
     }
 }
@@ -204,7 +206,7 @@ fn own(lines: &[&str]) -> Vec<String> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
     /// Its id.
-    pub id: &'static str,
+    pub id: Cow<'static, str>,
     /// One sentence.
     pub summary: String,
 }

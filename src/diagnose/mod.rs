@@ -12,6 +12,7 @@ mod departure;
 mod encryption;
 mod finding;
 mod fixes;
+mod lack;
 mod middle;
 mod opened;
 mod opening;
@@ -32,6 +33,15 @@ use crate::handshake::{Record, Step};
 
 /// Names the cause of what the record shows.
 pub fn diagnose(record: &Record, context: &Context<'_>) -> Diagnosis {
+    let diagnosis = diagnose_whole(record, context);
+    match &context.lack {
+        Some(lack) => lack::weaken(record, context, *lack, diagnosis),
+        None => diagnosis,
+    }
+}
+
+/// The same for a record that nothing is missing from.
+fn diagnose_whole(record: &Record, context: &Context<'_>) -> Diagnosis {
     if record.cancel.is_some() {
         return Diagnosis::without_finding(Outcome::Cancel);
     }

@@ -225,8 +225,9 @@ fn client(record: &Record, legs: &Legs, fault: &TlsFault) -> Finding {
 
 fn offered(record: &Record) -> String {
     let hello = record.tls.as_ref().and_then(|tls| tls.client_hello.as_ref());
-    let versions: Vec<String> =
-        hello.map(|(hello, _)| hello.versions.iter().map(|word| version_name(*word)).collect()).unwrap_or_default();
+    let versions: Vec<String> = hello
+        .map(|(hello, _)| hello.versions.iter().map(|word| version_name(*word)).collect())
+        .unwrap_or_default();
     format!("the client offers {}, and pgwhy TLS 1.2 and 1.3", versions.join(", "))
 }
 
@@ -287,24 +288,33 @@ fn silent_refusal(record: &Record, legs: &Legs) -> Option<Finding> {
         return None;
     }
     let left = matches!(record.first_close(), Some((Side::Client, Close::Eof | Close::Reset, _)));
-    left.then(|| distrust(legs, "the TLS handshake was complete, and the client closed before its startup packet"))
+    left.then(|| {
+        distrust(legs, "the TLS handshake was complete, and the client closed before its startup packet")
+    })
 }
 
 /// What is worth knowing about a login that worked.
 pub(super) fn warnings(record: &Record) -> Vec<Warning> {
     let Some(legs) = record.legs.as_deref() else { return Vec::new() };
     let mut warnings = Vec::new();
-    let mut warn = |id, summary: String| warnings.push(Warning { id, summary });
+    let mut warn = |id: &'static str, summary: String| warnings.push(Warning { id: id.into(), summary });
     if let Some(back) = &legs.fell_back {
         let (from, to) = if back.from_tls { ("with TLS", "in clear") } else { ("in clear", "with TLS") };
-        warn("server_tls_fallback", format!("the server was reached {to} after it failed {from}: {}", back.why));
+        warn(
+            "server_tls_fallback",
+            format!("the server was reached {to} after it failed {from}: {}", back.why),
+        );
     }
     let server_clear = legs.client.is_some() && legs.server.is_none();
     if server_clear {
-        warn("server_leg_plaintext", "the client uses TLS, and from pgwhy to the server the login went in clear".into());
+        warn(
+            "server_leg_plaintext",
+            "the client uses TLS, and from pgwhy to the server the login went in clear".into(),
+        );
     }
     let binds = record.scram.as_ref().and_then(|scram| scram.client_first.as_ref());
-    let lost = legs.bridged.is_none() && legs.client.as_ref().is_some_and(|client| !client.has_servers_certificate);
+    let lost =
+        legs.bridged.is_none() && legs.client.as_ref().is_some_and(|client| !client.has_servers_certificate);
     if lost && binds.is_some_and(|first| first.flag == b'n') && record.offers(b"SCRAM-SHA-256-PLUS") {
         warn(
             "channel_binding_lost",
@@ -312,7 +322,10 @@ pub(super) fn warnings(record: &Record) -> Vec<Warning> {
         );
     }
     if legs.plus_removed {
-        warn("channel_binding_lost", "the client's leg has no TLS, so SCRAM-SHA-256-PLUS was taken out of the server's offer".into());
+        warn(
+            "channel_binding_lost",
+            "the client's leg has no TLS, so SCRAM-SHA-256-PLUS was taken out of the server's offer".into(),
+        );
     }
     warnings
 }
@@ -323,7 +336,9 @@ pub(super) fn note(record: &Record) -> Option<String> {
         PassedThrough::CertificateRequested => {
             "the server asks for a client certificate, and pgwhy has none to show (--server-cert)"
         }
-        PassedThrough::OtherCertificate => "--tls-cert is not the server's certificate, and no password is known",
+        PassedThrough::OtherCertificate => {
+            "--tls-cert is not the server's certificate, and no password is known"
+        }
         PassedThrough::ServerFailed => "TLS between pgwhy and the server did not come about",
         PassedThrough::ClientNeeds => "an earlier login of this client failed on pgwhy's certificate",
     };

@@ -190,7 +190,7 @@ pub(super) fn warning(record: &Record, context: &Context<'_>) -> Option<Warning>
     let summary = format!(
         "this login was not decided by the given pg_hba.conf ({should}): not reloaded, or another file"
     );
-    Some(Warning { id: Cause::HbaNotReloaded.id(), summary })
+    Some(Warning { id: Cause::HbaNotReloaded.id().into(), summary })
 }
 
 /// What the server asked for.

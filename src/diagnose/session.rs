@@ -150,7 +150,8 @@ fn parameter(record: &Record, error: &ErrorSeen, code: &str) -> Option<Finding> 
 /// What is worth knowing about a login that worked.
 pub(super) fn warnings(record: &Record, context: &Context<'_>) -> Vec<Warning> {
     let mut warnings = Vec::new();
-    let mut warn = |id, summary: &str| warnings.push(Warning { id, summary: summary.into() });
+    let mut warn =
+        |id: &'static str, summary: &str| warnings.push(Warning { id: id.into(), summary: summary.into() });
     let method = record.auth_method();
     if method == Some("md5") {
         warn(

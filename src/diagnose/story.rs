@@ -1,6 +1,7 @@
 //! Several connections that are one story: retries that hide the first error, and the difference from
 //! the last success.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::handshake::driver::recognise;
@@ -74,7 +75,7 @@ pub struct Profile {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
     /// The name of the field, as in the report.
-    pub field: &'static str,
+    pub field: Cow<'static, str>,
     /// Its value in this attempt.
     pub here: String,
     /// Its value in the last success.
@@ -126,7 +127,7 @@ impl Profile {
             let both = here.is_some() && there.is_some();
             let none = field == "auth_method" && here.as_deref() == Some("none");
             (here != there && (both || !late) && !none).then(|| Difference {
-                field,
+                field: field.into(),
                 here: here.unwrap_or_else(|| "not sent".into()),
                 there: there.unwrap_or_else(|| "not sent".into()),
             })
@@ -137,7 +138,8 @@ impl Profile {
 
 /// The TLS version in use on the client's leg, as far as it is known.
 pub fn tls_version(record: &Record) -> Option<String> {
-    let opened = record.legs.as_deref().and_then(|legs| legs.client.as_ref()).and_then(|client| client.version);
+    let opened =
+        record.legs.as_deref().and_then(|legs| legs.client.as_ref()).and_then(|client| client.version);
     if let Some(version) = opened {
         return Some(version_name(version));
     }

@@ -109,7 +109,9 @@ fn negotiation(record: &Record, rungs: &mut Rungs) {
 /// A rung for TLS that we are an end of.
 fn opened(record: &Record, rungs: &mut Rungs) {
     let Some(legs) = record.legs.as_deref() else { return };
-    for (leg, with, tls) in [(Side::Server, "the server", &legs.server), (Side::Client, "the client", &legs.client)] {
+    for (leg, with, tls) in
+        [(Side::Server, "the server", &legs.server), (Side::Client, "the client", &legs.client)]
+    {
         let Some(tls) = tls else { continue };
         let Some(version) = tls.version else { continue };
         let version = crate::wire::tls::version_name(version);

@@ -368,7 +368,9 @@ mod tests {
             let (far, mut server) = UnixStream::pair().unwrap();
             near.set_nonblocking(true).unwrap();
             far.set_nonblocking(true).unwrap();
-            engine.add(Carried::Plain(near.into()), Carried::Plain(far.into()), Box::new(Told(told.clone()))).unwrap();
+            engine
+                .add(Carried::Plain(near.into()), Carried::Plain(far.into()), Box::new(Told(told.clone())))
+                .unwrap();
             client.write_all(&number.to_be_bytes()).unwrap();
             let mut got = [0; 4];
             server.read_exact(&mut got).unwrap();
@@ -389,7 +391,9 @@ mod tests {
         for _ in 0..10 {
             let (client, near) = UnixStream::pair().unwrap();
             let (far, server) = UnixStream::pair().unwrap();
-            engine.add(Carried::Plain(near.into()), Carried::Plain(far.into()), Box::new(Told(told.clone()))).unwrap();
+            engine
+                .add(Carried::Plain(near.into()), Carried::Plain(far.into()), Box::new(Told(told.clone())))
+                .unwrap();
             far_ends.push((client, server));
         }
         drop((engine, told));

@@ -273,7 +273,7 @@ impl Meeting<'_, '_> {
                 seen.has_servers_certificate = servers.is_some_and(|leaf| leaf.as_slice() == side.leaf());
                 seen.direct = direct;
                 legs.client = Some(seen);
-                self.watch.observer.opened(accepted.elapsed());
+                self.watch.opened();
                 Ok(Next::Greet)
             }
             Err((fault, seen)) => {
@@ -417,9 +417,8 @@ impl Meeting<'_, '_> {
         let user = startup_user(startup);
         let legs = self.watch.observer.legs();
         let leaf = legs.client.as_ref().and_then(|client| client.chain.first());
-        let common_name = leaf
-            .and_then(|leaf| Certificate::parse(leaf).ok())
-            .and_then(|leaf| leaf.subject.common_name);
+        let common_name =
+            leaf.and_then(|leaf| Certificate::parse(leaf).ok()).and_then(|leaf| leaf.subject.common_name);
         if common_name.is_some() && common_name.as_deref().map(str::as_bytes) == user.as_deref() {
             return Ok(());
         }

@@ -46,15 +46,26 @@ pub trait Sink: Send + Sync + 'static {
     /// A client's connection came to its verdict; called once for each.
     fn attempt(&self, attempt: Attempt);
 
+    /// TLS was opened: the chunks so far were its outside, and the conversation begins anew.
+    fn opened(&self, id: u64) {
+        let _ = id;
+    }
+
     /// A connection that had logged in (or become opaque) has ended.
     fn closed(&self, closed: Closed) {
         let _ = closed;
     }
 
     /// A chunk that was just carried on, before the observer sees it: for captures. It may hold
-    /// secrets. Chunks end with the attempt.
+    /// secrets. Chunks end with the attempt, unless the sink wants sessions.
     fn chunk(&self, id: u64, chunk: Chunk<'_>) {
         let _ = (id, chunk);
+    }
+
+    /// Whether the chunks of sessions that are logged in are wanted too. They are then carried where
+    /// their bytes can be seen, which is slower.
+    fn wants_sessions(&self) -> bool {
+        false
     }
 }
 

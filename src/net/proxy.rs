@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 
+use super::Sink;
 use super::cancel::CancelKeys;
 use super::dial::Dialer;
 use super::endpoint::{Listen, PeerAddr, Upstream};
@@ -15,7 +16,6 @@ use super::engine::Engine;
 use super::limits::{Gate, Limits};
 use super::listener::Listener;
 use super::session;
-use super::Sink;
 use super::tls::{Identity, SaltedKeys, Tls, TlsConfig};
 
 /// What a proxy is told.

@@ -30,12 +30,7 @@ use super::watch::Watch;
 type Step<T> = Result<T, Box<Verdict>>;
 
 /// Carries the login up to where nothing stands in the way of carrying the rest unread.
-pub(super) async fn pass(
-    shared: &Shared,
-    ends: &mut Ends,
-    facts: &Facts,
-    watch: &mut Watch<'_>,
-) -> Step<()> {
+pub(super) async fn pass(shared: &Shared, ends: &mut Ends, facts: &Facts, watch: &mut Watch<'_>) -> Step<()> {
     let is_tls = |end: &Option<Stream>| end.as_ref().is_some_and(Stream::is_tls);
     if !is_tls(&ends.client) && !is_tls(&ends.server) {
         return Ok(());
@@ -82,15 +77,15 @@ impl Exchange<'_, '_> {
                 Heard::Server(Message { tag: b'R', body }) => return self.asked(&body).await,
                 Heard::Server(Message { tag: b'E', body }) => {
                     self.forward(b'E', &body).await?;
-                    return Ok(self.let_go());
+                    return self.let_go();
                 }
                 // NegotiateProtocolVersion and notices come before.
                 Heard::Server(message) => self.forward(message.tag, &message.body).await?,
-                Heard::ServerDone => return Ok(self.let_go()),
+                Heard::ServerDone => return self.let_go(),
                 Heard::Client(bytes) => {
                     // Nothing of the client's has a place here; the server is to judge that.
                     self.watch.put(Side::Client, &bytes);
-                    return Ok(self.let_go());
+                    return self.let_go();
                 }
                 Heard::ClientDone(how) => return self.client_done(how),
             }
@@ -103,7 +98,7 @@ impl Exchange<'_, '_> {
         if startup.is_empty() {
             return Ok(());
         }
-        self.to_server(&startup).await?;
+        self.tell_server(&startup).await?;
         self.watch.look(Side::Client, &startup);
         Ok(())
     }
@@ -114,7 +109,7 @@ impl Exchange<'_, '_> {
             Ok(Authentication::Sasl(mechanisms)) => mechanisms,
             _ => {
                 self.forward(b'R', body).await?;
-                return Ok(self.let_go());
+                return self.let_go();
             }
         };
         let user = self.watch.observer.record().user().unwrap_or_default().to_vec();
@@ -132,8 +127,8 @@ impl Exchange<'_, '_> {
             let mut without = Vec::new();
             Backend::Authentication(Authentication::Sasl(rest)).encode(&mut without);
             self.watch.observer.legs().plus_removed = true;
-            self.to_client(&without).await?;
-            return Ok(self.let_go());
+            self.tell_client(&without).await?;
+            return self.let_go();
         }
         self.forward(b'R', body).await?;
         let legs = self.watch.observer.legs();
@@ -141,7 +136,7 @@ impl Exchange<'_, '_> {
         if plus && self.client.is_tls() && !same && self.shared.tls.config.client == ClientTls::Auto {
             return self.guard().await;
         }
-        Ok(self.let_go())
+        self.let_go()
     }
 
     /// Npgsql takes an offer without PLUS for a server that can't bind, and says `y`, which a server
@@ -178,7 +173,7 @@ impl Exchange<'_, '_> {
             self.watch.observer.legs().binding_refused = true;
             return Err(Box::new(Verdict::Refused(Ending::Failed, "28000", NEEDS_BINDING)));
         }
-        Ok(self.let_go())
+        self.let_go()
     }
 
     /// Logs in on both legs.
@@ -224,7 +219,7 @@ impl Exchange<'_, '_> {
                     Moves::default()
                 }
                 Heard::ClientDone(how) => return self.client_done(how),
-                Heard::ServerDone => return Ok(self.let_go()),
+                Heard::ServerDone => return self.let_go(),
             };
         }
     }
@@ -259,7 +254,7 @@ impl Exchange<'_, '_> {
         self.watch.observer.legs().bridged =
             Some(Bridged { client_fits, server_accepts, answered_by_us: ours });
         if *outcome == Outcome::Both {
-            return Ok(self.let_go());
+            return self.let_go();
         }
         Err(Box::new(Verdict::Settled(crate::handshake::Attention::Failed)))
     }
@@ -283,25 +278,25 @@ impl Exchange<'_, '_> {
 
     async fn send(&mut self, moves: &Moves) -> Step<()> {
         if !moves.to_server.is_empty() {
-            self.to_server(&moves.to_server).await?;
+            self.tell_server(&moves.to_server).await?;
         }
-        if moves.to_client.is_empty() { Ok(()) } else { self.to_client(&moves.to_client).await }
+        if moves.to_client.is_empty() { Ok(()) } else { self.tell_client(&moves.to_client).await }
     }
 
     async fn forward(&mut self, tag: u8, body: &[u8]) -> Step<()> {
         let mut whole = Vec::with_capacity(body.len() + 5);
         put_message(&mut whole, tag, body);
-        self.to_client(&whole).await
+        self.tell_client(&whole).await
     }
 
-    async fn to_client(&mut self, bytes: &[u8]) -> Step<()> {
+    async fn tell_client(&mut self, bytes: &[u8]) -> Step<()> {
         let sent = write(self.client, bytes).await;
         self.watch.look(Side::Server, bytes);
         self.watch.down.bytes += bytes.len() as u64;
         if sent.is_err() { self.gone(Side::Client) } else { Ok(()) }
     }
 
-    async fn to_server(&mut self, bytes: &[u8]) -> Step<()> {
+    async fn tell_server(&mut self, bytes: &[u8]) -> Step<()> {
         self.watch.up.bytes += bytes.len() as u64;
         if write(self.server, bytes).await.is_err() { self.gone(Side::Server) } else { Ok(()) }
     }
@@ -317,9 +312,11 @@ impl Exchange<'_, '_> {
     }
 
     /// What is still in our hands goes on the common way.
-    fn let_go(&mut self) {
+    #[allow(clippy::unnecessary_wraps, reason = "it ends every branch of a step")]
+    fn let_go(&mut self) -> Step<()> {
         let rest = std::mem::take(&mut self.ahead);
         self.watch.put(Side::Server, &rest);
+        Ok(())
     }
 
     /// The next whole message of the server, or bytes of the client, whichever is there first.
@@ -366,7 +363,11 @@ fn cut(bytes: &[u8]) -> Cut {
     let Some(word) = bytes.get(1..).and_then(|rest| rest.first_chunk::<4>()) else { return Cut::Partial };
     match usize::try_from(u32::from_be_bytes(*word)) {
         Ok(length) if (4..=MAX_AHEAD).contains(&length) => {
-            if bytes.len() > length { Cut::Whole(length + 1) } else { Cut::Partial }
+            if bytes.len() > length {
+                Cut::Whole(length + 1)
+            } else {
+                Cut::Partial
+            }
         }
         _ => Cut::Nonsense,
     }

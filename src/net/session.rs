@@ -118,13 +118,7 @@ pub(super) struct Ends {
     pub(super) server: Option<Stream>,
 }
 
-async fn serve(
-    shared: Arc<Shared>,
-    client: Socket,
-    mut facts: Facts,
-    permit: Permit,
-    login: LoginPermit,
-) {
+async fn serve(shared: Arc<Shared>, client: Socket, mut facts: Facts, permit: Permit, login: LoginPermit) {
     let registry = Arc::clone(&shared.registry);
     let mut watch = Watch::new(facts.id, facts.accepted, &*registry.sink);
     let mut ends = Ends { client: Some(Stream::Plain(client)), server: None };
@@ -159,16 +153,21 @@ async fn serve(
             let tail =
                 Tail { registry: Arc::clone(&registry), id, accepted, key, bytes: (0, 0), _permit: permit };
             settle(&shared, &mut client, &mut server, &mut watch).await;
-            let observer = std::mem::take(&mut watch.observer);
+            let shown = registry.sink.wants_sessions();
+            let observer = watch.tell(shown);
             tail.registry.sink.attempt(facts.attempt(observer, Ending::Ready, None));
-            hand_over(&shared, client, server, watch, tail).await;
+            if shown {
+                stay(&shared, client, server, watch, tail).await;
+            } else {
+                hand_over(&shared, client, server, watch, tail).await;
+            }
         }
         Attention::Opaque => {
             drop(login);
             watch_opaque(&shared, &mut client, &mut server, &mut watch).await;
             let closed = watch.first;
             let opaque = OpaqueFacts { client_bytes: watch.up.bytes, server_bytes: watch.down.bytes, closed };
-            let observer = std::mem::take(&mut watch.observer);
+            let observer = watch.tell(false);
             registry.sink.attempt(facts.attempt(observer, Ending::Opaque, Some(opaque)));
             let tail = Tail {
                 registry: Arc::clone(&registry),
@@ -186,7 +185,7 @@ async fn serve(
                 Attention::Cancel => Ending::Cancel { known: false, delivered: true },
                 _ => Ending::Failed,
             };
-            let observer = std::mem::take(&mut watch.observer);
+            let observer = watch.tell(false);
             registry.sink.attempt(facts.attempt(observer, ending, None));
             linger(&shared, &mut client, &mut server, &mut watch).await;
             drop(login);
@@ -403,6 +402,18 @@ async fn hand_over(
     if *shared.phase.borrow() == Phase::Stopped {
         shared.engine.close_all();
     }
+}
+
+/// Carries a session where its bytes can be seen.
+async fn stay(shared: &Shared, mut client: Stream, mut server: Stream, mut watch: Watch<'_>, mut tail: Tail) {
+    tokio::select! {
+        _ = watch.carry(&mut client, &mut server) => {}
+        () = stopped(shared) => {}
+    }
+    tail.bytes = (watch.up.bytes, watch.down.bytes);
+    let first = watch.first.map(|(side, how, _)| (side, how));
+    drop((client, server));
+    Box::new(tail).ended(Totals { first, ..Totals::default() });
 }
 
 async fn stopped(shared: &Shared) {

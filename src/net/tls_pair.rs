@@ -36,6 +36,9 @@ struct End {
     /// Bytes of the protocol that a leg in clear has not taken yet.
     waiting: Vec<u8>,
     sent: usize,
+    /// Records that were received and not read yet.
+    records: Vec<u8>,
+    taken: usize,
     readable: bool,
     /// Nothing more comes.
     ended: bool,
@@ -159,7 +162,17 @@ impl End {
                 (socket, Some(tls))
             }
         };
-        Self { socket, tls, waiting: Vec::new(), sent: 0, readable: true, ended: false, gone: false }
+        Self {
+            socket,
+            tls,
+            waiting: Vec::new(),
+            sent: 0,
+            records: Vec::new(),
+            taken: 0,
+            readable: true,
+            ended: false,
+            gone: false,
+        }
     }
 
     /// Bytes of the protocol; `Ok(0)` at the end.
@@ -184,21 +197,23 @@ impl End {
                 }
                 Err(error) => return Err(error),
             }
-            // Half of the buffer is for records, so that one read of the socket takes several.
-            let count = match receive(self.socket.as_fd(), &mut self.readable, buffer) {
-                Ok(count) => count,
-                Err(error) => return Err(error),
-            };
-            let mut records = buffer.get(..count).unwrap_or_default();
-            if count == 0 {
-                tls.read_tls(&mut records)?;
-                let _ = tls.process_new_packets();
+            // rustls takes no more records while it holds 16 KiB of what was in them.
+            let mut records = self.records.get(self.taken..).unwrap_or_default();
+            if !records.is_empty() {
+                self.taken += tls.read_tls(&mut records)?;
+                tls.process_new_packets().map_err(io::Error::other)?;
                 continue;
             }
-            while !records.is_empty() {
-                tls.read_tls(&mut records)?;
+            // A leg that is idle holds no buffer.
+            (self.records, self.taken) = (Vec::new(), 0);
+            let room = buffer.len().min(RECORDS);
+            let room = buffer.get_mut(..room).unwrap_or_default();
+            let count = receive(self.socket.as_fd(), &mut self.readable, room)?;
+            if count == 0 {
+                tls.read_tls(&mut io::empty())?;
                 tls.process_new_packets().map_err(io::Error::other)?;
             }
+            self.records.extend_from_slice(room.get(..count).unwrap_or_default());
         }
     }
 
@@ -304,3 +319,6 @@ impl Write for Out<'_> {
 
 /// Steps in one turn before the other pairs of the thread get theirs.
 const ROUNDS: usize = 8;
+
+/// Received at once under TLS: four full records.
+const RECORDS: usize = 64 * 1024;

@@ -26,6 +26,16 @@ pub(super) struct Watch<'a> {
     sink: &'a dyn Sink,
     /// Off while what was read is to be written before the sockets change hands.
     reading: bool,
+    told: Told,
+}
+
+/// Whether the attempt was reported.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    No,
+    Yes,
+    /// It was, and the session that follows is shown too.
+    Session,
 }
 
 /// One direction.
@@ -55,7 +65,7 @@ impl<'a> Watch<'a> {
     pub(super) fn new(id: u64, accepted: Instant, sink: &'a dyn Sink) -> Self {
         let (up, down) = (Leg::default(), Leg::default());
         let observer = Observer::new();
-        Self { up, down, first: None, observer, accepted, id, sink, reading: true }
+        Self { up, down, first: None, observer, accepted, id, sink, reading: true, told: Told::No }
     }
 
     /// Carries both directions until the observer's attention changes or both are over.
@@ -85,8 +95,24 @@ impl<'a> Watch<'a> {
     /// Shows a chunk to the observer (and to whoever keeps captures).
     pub(super) fn look(&mut self, from: Side, bytes: &[u8]) {
         let chunk = Chunk { at: self.accepted.elapsed(), from, bytes };
-        self.sink.chunk(self.id, chunk);
-        self.observer.eat(chunk);
+        if self.told != Told::Yes {
+            self.sink.chunk(self.id, chunk);
+        }
+        if self.told != Told::Session {
+            self.observer.eat(chunk);
+        }
+    }
+
+    /// Gives up what was seen, to be reported; a session goes on being shown to the sink.
+    pub(super) fn tell(&mut self, session: bool) -> Observer {
+        self.told = if session { Told::Session } else { Told::Yes };
+        std::mem::take(&mut self.observer)
+    }
+
+    /// TLS was opened: from here on both sides' bytes are in clear.
+    pub(super) fn opened(&mut self) {
+        self.observer.opened(self.accepted.elapsed());
+        self.sink.opened(self.id);
     }
 
     pub(super) fn note_close(&mut self, side: Side, how: Close) {

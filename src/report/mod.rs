@@ -151,7 +151,10 @@ impl Report {
 
 /// TLS on the server's leg: our own where we are an end of it, the client's where it passes through.
 fn server_tls(record: &Record, ssl_answered_by_us: bool, client: &Tls) -> Tls {
-    let Some(legs) = record.legs.as_deref().filter(|legs| legs.client.is_some() || legs.server.is_some() || legs.server_answer.is_some())
+    let Some(legs) = record
+        .legs
+        .as_deref()
+        .filter(|legs| legs.client.is_some() || legs.server.is_some() || legs.server_answer.is_some())
     else {
         return if ssl_answered_by_us { Tls::default() } else { client.clone() };
     };

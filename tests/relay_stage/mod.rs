@@ -8,8 +8,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use pgwhy::net::{
-    Attempt, ClientTls, Closed, Config, Ending, Limits, Listen, PeerAddr, Proxy, ProxyHandle, Sink, Upstream,
-    UpstreamHost,
+    Attempt, ClientTls, Closed, Config, Ending, Limits, Listen, PeerAddr, Proxy, ProxyHandle, Sink,
+    TlsConfig, Upstream, UpstreamHost,
 };
 
 /// Longer than any event here takes; reached only by a test that fails.
@@ -64,7 +64,7 @@ impl Stage {
                 hosts: vec![host(server.local_addr().unwrap())],
                 connect_timeout: Some(PATIENCE),
             },
-            client_tls: ClientTls::Passthrough,
+            tls: TlsConfig { client: ClientTls::Passthrough, ..TlsConfig::default() },
             limits: Limits {
                 connections: 1_000,
                 unfinished: 1_000,

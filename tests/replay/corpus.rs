@@ -3,7 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use pgwhy::fuzzing::{Event, seed};
+use pgwhy::fuzzing::capture::{Ends, packets, pcap};
+use pgwhy::fuzzing::{Cutting, Event, seed};
 use pgwhy::handshake::{Close, Side};
 
 /// A conversation of a real client with a real server.
@@ -143,7 +144,14 @@ pub(crate) fn seeds(target: &str) -> Vec<Vec<u8>> {
         "first" => chunks(Side::Client),
         "frames" => with_control(chunks(Side::Server)),
         "tls" => with_control(chunks(Side::Client).into_iter().filter(|chunk| chunk[0] == 0x16).collect()),
-        "observer_bytes" => {
+        "capture_read" => {
+            let file = |c: &Conversation| pcap(&packets(&c.events, Ends::default(), Cutting::Whole));
+            let all = conversations();
+            let mut files: Vec<_> = all.iter().filter(|c| c.client == "pg").map(file).collect();
+            files.push(pcapng());
+            files
+        }
+        "observer_bytes" | "capture_packets" => {
             let list = conversations();
             let mut seen = std::collections::HashSet::new();
             let some = list
@@ -161,4 +169,28 @@ pub(crate) fn seeds(target: &str) -> Vec<Vec<u8>> {
     list.sort();
     list.dedup();
     list
+}
+
+/// A pcapng file with every kind of block that is looked at.
+fn pcapng() -> Vec<u8> {
+    let mut file = Vec::new();
+    let mut block = |kind: u32, body: &[u8]| {
+        let length = u32::try_from(body.len() + 12).unwrap().to_le_bytes();
+        file.extend([&kind.to_le_bytes()[..], &length, body, &length].concat());
+    };
+    let word = |number: u32| number.to_le_bytes();
+    block(0x0a0d_0d0a, &[&word(0x1a2b_3c4d)[..], &[1, 0, 0, 0], &[0xff; 8]].concat());
+    // Raw IP, and times to the nanosecond.
+    block(1, &[&[101, 0, 0, 0][..], &word(0), &[9, 0, 1, 0, 9, 0, 0, 0, 0, 0, 0, 0]].concat());
+    for packet in packets(&conversations()[0].events, Ends::default(), Cutting::Whole) {
+        let (high, low) = ((packet.at >> 32) as u32, packet.at as u32);
+        let length = u32::try_from(packet.ip.len()).unwrap();
+        let padding = vec![0; packet.ip.len().next_multiple_of(4) - packet.ip.len()];
+        let head = [word(0), word(high), word(low), word(length), word(length)].concat();
+        block(6, &[&head[..], &packet.ip, &padding, b"\x01\0\x04\0note\0\0\0\0"].concat());
+    }
+    block(3, &[&word(20)[..], &[0x45; 20]].concat());
+    block(5, &[&word(0)[..], &[0; 8], &[5, 0, 8, 0, 3, 0, 0, 0, 0, 0, 0, 0]].concat());
+    block(0xbad, &[&word(32_473)[..], b"{\"pgwhy\":\"facts\"}\0\0"].concat());
+    file
 }

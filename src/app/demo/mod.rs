@@ -75,8 +75,14 @@ fn proxy(socket: &Path) -> Result<Running, Failure> {
         ..Expected::default()
     };
     let dress = Dress::new(Some(Format::Human), Show::All);
-    let setting =
-        Setting { expected: Some(expected), host: None, dress, sources: Sources::default(), written: None };
+    let setting = Setting {
+        expected: Some(expected),
+        host: None,
+        dress,
+        sources: Sources::default(),
+        written: None,
+        capture: None,
+    };
     let upstream = Upstream { hosts: vec![host], connect_timeout: None };
     start(setting, upstream, &["127.0.0.1:0".to_owned()])
 }

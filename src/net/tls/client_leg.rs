@@ -3,11 +3,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{NoServerSessionStorage, ServerSessionMemoryCache};
 use rustls::sign::SingleCertAndKey;
-use rustls::pki_types::{CertificateDer, UnixTime};
-use rustls::client::danger::HandshakeSignatureValid;
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme};
 use tokio_rustls::{TlsAcceptor, TlsStream};
 
@@ -31,9 +31,7 @@ impl ServerSide {
     pub(super) fn new(identity: &Identity, config: &TlsConfig) -> Result<Self, Error> {
         let demands = matches!(config.client, ClientTls::VerifyCa | ClientTls::VerifyFull);
         let verifier = match config.client_roots.as_ref().filter(|_| demands) {
-            Some(roots) => {
-                Some(roots.client_verifier().map_err(|error| Error::General(error.to_string()))?)
-            }
+            Some(roots) => Some(roots.client_verifier().map_err(|error| Error::General(error.to_string()))?),
             None => None,
         };
         let server = build(identity, verifier.clone(), config.keylog.clone())?;

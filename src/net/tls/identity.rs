@@ -26,7 +26,9 @@ pub enum IdentityError {
     #[error("the key file has no \"BEGIN … PRIVATE KEY\" in it")]
     NoKey,
     /// The key is encrypted.
-    #[error("the private key is encrypted with a passphrase, and pgwhy can't ask for one: decrypt it (openssl pkey -in KEY -out NEWKEY)")]
+    #[error(
+        "the private key is encrypted with a passphrase, and pgwhy can't ask for one: decrypt it (openssl pkey -in KEY -out NEWKEY)"
+    )]
     EncryptedKey,
     /// The file is broken.
     #[error("the {0} file is not PEM as it should be: {1}")]

@@ -24,7 +24,9 @@ pub enum RootsError {
     #[error("there is no certificate in it (\"BEGIN CERTIFICATE\")")]
     Empty,
     /// The system has none.
-    #[error("this system's trusted certificates were not found{0}; on Debian they are in the package ca-certificates")]
+    #[error(
+        "this system's trusted certificates were not found{0}; on Debian they are in the package ca-certificates"
+    )]
     NoSystem(String),
     /// Broken PEM.
     #[error("it is not PEM as it should be: {0}")]

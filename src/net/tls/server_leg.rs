@@ -6,7 +6,9 @@ use std::time::Instant;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ResolvesClientCert, Resumption, WebPkiServerVerifier};
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
+};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
@@ -54,9 +56,7 @@ impl Connector {
     pub(super) fn new(config: &TlsConfig) -> Result<Self, Error> {
         let roots = config.server_roots.clone();
         let verifier = match &roots {
-            Some(roots) => {
-                Some(roots.server_verifier().map_err(|error| Error::General(error.to_string()))?)
-            }
+            Some(roots) => Some(roots.server_verifier().map_err(|error| Error::General(error.to_string()))?),
             None => None,
         };
         let provider = Arc::new(provider());
@@ -91,8 +91,7 @@ impl Connector {
         accepted: Instant,
     ) -> Result<(Stream, OpenedTls), Box<Refused>> {
         let started = Instant::now();
-        let check =
-            Arc::new(Check::new(self.roots.clone(), self.verifier.clone(), verify, host.to_owned()));
+        let check = Arc::new(Check::new(self.roots.clone(), self.verifier.clone(), verify, host.to_owned()));
         let resolver = Arc::new(Asked { asked: AtomicBool::new(false), key: self.key.clone() });
         let mut config = self.base.clone();
         config.dangerous().set_certificate_verifier(Arc::clone(&check) as Arc<dyn ServerCertVerifier>);

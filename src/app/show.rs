@@ -1,0 +1,339 @@
+//! `pgwhy show`: captures become the reports that the proxy would have written.
+
+use std::fs::File;
+use std::io::{self, IsTerminal as _, Read, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+
+use crate::capture::conversation::{Conversation, Dialled, Table, Tally};
+use crate::capture::facts::{Facts, LegFacts};
+use crate::capture::read::blocks::Blocks;
+use crate::capture::read::link;
+use crate::diagnose::context::{Dial, DialFault};
+use crate::diagnose::{Confidence, Diagnosis, Outcome};
+use crate::handshake::{Attention, Record};
+use crate::net::{Attempt, DialAttempt, DialError, Ending, OpaqueFacts, PeerAddr};
+use crate::report::{Report, Tls};
+
+use super::Failure;
+use super::cli::{Show, ShowArgs};
+use super::config::expectation;
+use super::desk::{Captured, Clerk, Setting, way};
+use super::output::Dress;
+use super::sources::Sources;
+
+/// Reads every file and reports every login.
+pub(super) fn run(args: &ShowArgs) -> Result<ExitCode, Failure> {
+    let (expected, host) = expectation(args.expect.as_deref(), args.context.password_file.as_deref())?;
+    let dress = Dress::new(args.format, if args.failed { Show::Failed } else { Show::All });
+    let sources = Sources::open(&args.context)?;
+    let anew = args.expect.is_some() || !args.context.is_empty();
+    let mut clerk = Clerk::new(Setting { expected, host, dress, sources, written: None, capture: None });
+    let mut out = io::BufWriter::with_capacity(1 << 16, io::stdout().lock());
+    let (mut total, mut shown_failed) = (Counts::default(), false);
+    for (place, path) in args.files.iter().enumerate() {
+        let prefix = if args.files.len() > 1 { format!("{}.", place + 1) } else { String::new() };
+        let mut gone = false;
+        let read = logins(path, &args.port, &mut |conversation| {
+            let report = report(&mut clerk, &prefix, conversation, anew).0;
+            total.count(&report);
+            if !wanted(args, &report) {
+                return !gone;
+            }
+            shown_failed |= report.diagnosis.outcome == Outcome::Failed;
+            let text = dress.report(&report).unwrap_or_default();
+            // `pgwhy show … | head` is no failure.
+            gone |= out.write_all(text.as_bytes()).is_err();
+            !gone
+        });
+        let flushed = out.flush();
+        match read {
+            Ok(tally) => total.add(tally),
+            Err(failure) => {
+                eprintln!("pgwhy: {}", failure.text);
+                total.unreadable_files += 1;
+            }
+        }
+        match flushed {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error.into()),
+            _ if gone => break,
+            _ => {}
+        }
+    }
+    eprintln!("pgwhy: {}", total.line());
+    Ok(match (total.unreadable_files, shown_failed) {
+        (1.., _) => ExitCode::from(2),
+        (0, true) => ExitCode::from(1),
+        (0, false) => ExitCode::SUCCESS,
+    })
+}
+
+fn wanted(args: &ShowArgs, report: &Report) -> bool {
+    let user = args.user.as_deref().is_none_or(|user| report.client.user.as_deref() == Some(user));
+    let finding = report.diagnosis.finding.as_ref();
+    let cause = args.cause.is_none_or(|cause| finding.is_some_and(|finding| finding.cause == cause));
+    user && cause && (!args.failed || report.diagnosis.outcome == Outcome::Failed)
+}
+
+/// Reads one file and hands out its logins until `take` says that it wants no more.
+pub(super) fn logins(
+    path: &Path,
+    ports: &[u16],
+    take: &mut dyn FnMut(Conversation) -> bool,
+) -> Result<Tally, Failure> {
+    let shown = path.display();
+    let (reader, length): (Box<dyn Read>, u64) = if path == Path::new("-") {
+        (Box::new(io::stdin().lock()), 0)
+    } else {
+        let file = File::open(path).map_err(|error| Failure::usage(format!("{shown}: {error}")))?;
+        let length = file.metadata().map_or(0, |meta| meta.len());
+        (Box::new(file), length)
+    };
+    let mut blocks =
+        Blocks::open(reader).map_err(|trouble| Failure::usage(format!("{shown}: {}", trouble.what)))?;
+    let mut table = Table::new(ports);
+    let mut progress = Progress::new(length);
+    while let Some(block) = blocks.next() {
+        table.block(&block);
+        while let Some(conversation) = table.next_done() {
+            if !take(conversation) {
+                return Ok(table.tally());
+            }
+        }
+        progress.tell(|| (blocks.position(), table.tally().connections));
+    }
+    progress.end();
+    table.finish();
+    while let Some(conversation) = table.next_done() {
+        if !take(conversation) {
+            return Ok(table.tally());
+        }
+    }
+    if let Some(trouble) = blocks.trouble() {
+        eprintln!("pgwhy: {shown}: {trouble}; what came before it is shown");
+    }
+    if let Some(link) = table.tally().unknown_link {
+        let name = link::name(link);
+        eprintln!("pgwhy: {shown}: packets of link type {link} ({name}) are not read");
+    }
+    Ok(table.tally())
+}
+
+/// Diagnoses a conversation as the proxy would have; what pgwhy diagnosed itself stands, unless there is
+/// something new to know. `anew`: context was given.
+pub(super) fn report(
+    clerk: &mut Clerk,
+    prefix: &str,
+    mut conversation: Conversation,
+    anew: bool,
+) -> (Report, Record) {
+    let record = conversation.record.clone();
+    let facts = conversation.facts.take();
+    let blanked = facts.as_ref().is_some_and(|facts| !facts.secrets_kept);
+    if let Some(facts) = &facts {
+        let proven = facts.diagnosis.as_ref().and_then(|diagnosis| diagnosis.finding.as_ref());
+        let proven = proven.is_some_and(|finding| finding.confidence == Confidence::Proven);
+        if let Some(diagnosis) = facts.diagnosis.clone().filter(|_| !anew || (blanked && proven)) {
+            return (noted(facts, &record, diagnosis), record);
+        }
+    }
+    let id = format!("{prefix}{}", conversation.number);
+    let captured = Captured { id, lack: conversation.lack, blanked };
+    let mut report = clerk.report(&attempt(conversation, facts.as_deref()), false, Some(captured));
+    if let Some(facts) = &facts {
+        address(&mut report, facts);
+    }
+    (report, record)
+}
+
+/// The report that the live run gave.
+fn noted(facts: &Facts, record: &Record, diagnosis: Diagnosis) -> Report {
+    let way = way(&facts.dials);
+    let mut report = Report::new(record, diagnosis, &way, facts.ssl_answered_by_us);
+    address(&mut report, facts);
+    if !facts.steps.is_empty() {
+        report.steps.clone_from(&facts.steps);
+    }
+    report.related.clone_from(&facts.related);
+    report.differs.clone_from(&facts.differs);
+    report.last_success.clone_from(&facts.last_success);
+    report
+}
+
+/// Who it was, as pgwhy knew it: packets of Unix sockets have made-up addresses.
+fn address(report: &mut Report, facts: &Facts) {
+    let tls = |leg: &LegFacts| Tls {
+        asked: leg.tls_asked,
+        answer: leg.tls_answer,
+        version: leg.tls_version.clone(),
+    };
+    report.id.clone_from(&facts.id);
+    report.time = facts.accepted;
+    report.elapsed = facts.elapsed;
+    report.client.address.clone_from(&facts.client_leg.from);
+    report.server.address.clone_from(&facts.server_address);
+    report.server.version.clone_from(&facts.server_version);
+    report.client_tls = tls(&facts.client_leg);
+    report.server_tls = facts.server_leg.as_ref().map(tls).unwrap_or_default();
+}
+
+/// A captured connection in the words of the proxy. The server knows the client by the address in the
+/// packets, so that stands for our own.
+fn attempt(conversation: Conversation, facts: Option<&Facts>) -> Attempt {
+    let (client, server) = (PeerAddr::Tcp(conversation.client), PeerAddr::Tcp(conversation.server));
+    let dial = |elapsed: Duration, result: Result<(), DialError>| DialAttempt {
+        host: conversation.server.to_string(),
+        addr: Some(server.clone()),
+        started: Duration::ZERO,
+        elapsed,
+        result,
+    };
+    let dials = match conversation.dial {
+        Dialled::Unseen => Vec::new(),
+        Dialled::Reached(took) => vec![dial(took, Ok(()))],
+        Dialled::Refused(took) => vec![dial(took, Err(DialError::Refused))],
+        Dialled::Unanswered(took) => vec![dial(took, Err(DialError::Timeout))],
+    };
+    let mut our_outgoing = Some(client.clone());
+    let mut dials = dials;
+    if let Some(facts) = facts {
+        dials = facts.dials.iter().map(dialled).collect();
+        our_outgoing = facts.server_leg.as_ref().and_then(|leg| Some(PeerAddr::Tcp(leg.from.parse().ok()?)));
+    }
+    let reached =
+        dials.iter().all(|dial| dial.result.is_ok()) || dials.last().is_some_and(|d| d.result.is_ok());
+    let ending = match conversation.attention {
+        Attention::Ready | Attention::Settling => Ending::Ready,
+        Attention::Failed => Ending::Failed,
+        Attention::Opaque => Ending::Opaque,
+        Attention::Cancel => Ending::Cancel { known: false, delivered: true },
+        Attention::Watching if !reached => Ending::NoServer,
+        Attention::Watching => Ending::Closed,
+    };
+    Attempt {
+        id: conversation.number,
+        accepted: SystemTime::UNIX_EPOCH + Duration::from_nanos(conversation.began),
+        listener: server.clone(),
+        client,
+        server: reached.then_some(server),
+        our_outgoing,
+        dials,
+        record: conversation.record,
+        ending,
+        ssl_answered_by_us: facts.is_some_and(|facts| facts.ssl_answered_by_us),
+        elapsed: conversation.elapsed,
+        opaque: conversation.outside.map(|outside| OpaqueFacts {
+            client_bytes: outside.client_bytes,
+            server_bytes: outside.server_bytes,
+            closed: outside.closed,
+        }),
+    }
+}
+
+/// A dial as it was noted.
+fn dialled(dial: &Dial) -> DialAttempt {
+    let result = dial.result.clone().map_err(|fault| match fault {
+        DialFault::NameNotFound => DialError::NameNotFound,
+        DialFault::NameTemporary => DialError::NameTemporary,
+        DialFault::Refused => DialError::Refused,
+        DialFault::Timeout => DialError::Timeout,
+        DialFault::Unreachable => DialError::Unreachable,
+        DialFault::HostUnreachable => DialError::HostUnreachable,
+        DialFault::SocketMissing => DialError::SocketMissing,
+        DialFault::Loop => DialError::Loop,
+        DialFault::Other(_) => DialError::Other(io::ErrorKind::Other),
+    });
+    let addr = dial.address.as_ref().and_then(|addr| Some(PeerAddr::Tcp(addr.parse().ok()?)));
+    DialAttempt { host: dial.host.clone(), addr, started: Duration::ZERO, elapsed: dial.took, result }
+}
+
+/// What all files held.
+#[derive(Default)]
+struct Counts {
+    tally: Tally,
+    logins: u64,
+    failed: u64,
+    unreadable_files: u32,
+}
+
+impl Counts {
+    fn count(&mut self, report: &Report) {
+        self.logins += u64::from(matches!(report.diagnosis.outcome, Outcome::Ok | Outcome::Failed));
+        self.failed += u64::from(report.diagnosis.outcome == Outcome::Failed);
+    }
+
+    fn add(&mut self, one: Tally) {
+        let all = &mut self.tally;
+        all.packets += one.packets;
+        all.unreadable += one.unreadable;
+        all.connections += one.connections;
+        all.ignored += one.ignored;
+        all.without_start += one.without_start;
+        all.forgotten += one.forgotten;
+        all.lost_bytes += one.lost_bytes;
+        all.dropped = all.dropped.saturating_add(one.dropped);
+    }
+
+    fn line(&self) -> String {
+        let all = &self.tally;
+        let mut line = format!(
+            "{} packets, {} connections: {} logins, {} failed",
+            all.packets, all.connections, self.logins, self.failed
+        );
+        let parts = [
+            (all.ignored, "of other protocols"),
+            (all.without_start, "begun before the capture"),
+            (all.forgotten, "given up: too many at a time"),
+            (all.unreadable, "packets unreadable"),
+            (all.lost_bytes, "bytes of logins missing"),
+            (all.dropped, "packets lost by whoever captured"),
+        ];
+        for (count, what) in parts.iter().filter(|(count, _)| *count > 0) {
+            line.push_str(&format!("; {count} {what}"));
+        }
+        line
+    }
+}
+
+/// A line that tells a person who waits how far it is: only where it disturbs nothing.
+struct Progress {
+    length: u64,
+    next: u64,
+    shown: bool,
+}
+
+/// Bytes between two looks; a tenth of a second or so.
+const STRIDE: u64 = 64 << 20;
+/// Blocks between two looks at how many bytes were read.
+const BLOCKS: u64 = 1 << 14;
+
+impl Progress {
+    fn new(length: u64) -> Self {
+        let seen = io::stderr().is_terminal() && !io::stdout().is_terminal();
+        Self { length, next: if seen { BLOCKS } else { u64::MAX }, shown: false }
+    }
+
+    fn tell(&mut self, now: impl FnOnce() -> (u64, u64)) {
+        self.next = self.next.saturating_sub(u64::from(self.next != u64::MAX));
+        if self.next > 0 {
+            return;
+        }
+        self.next = BLOCKS;
+        let (position, connections) = now();
+        if position < STRIDE {
+            return;
+        }
+        self.shown = true;
+        match (position * 100).checked_div(self.length) {
+            Some(percent) => eprint!("\rpgwhy: {percent} %, {connections} connections "),
+            None => eprint!("\rpgwhy: {} MB, {connections} connections ", position >> 20),
+        }
+    }
+
+    fn end(&self) {
+        if self.shown {
+            eprint!("\r\x1b[K");
+        }
+    }
+}

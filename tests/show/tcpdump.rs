@@ -1,0 +1,169 @@
+//! tcpdump beside the live proxy, between it and the server.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, geteuid, kill_process};
+use serde_json::Value;
+
+use crate::row::{At, Row};
+use crate::rows;
+use crate::support::keeper::{self, Scratch};
+use crate::support::proxy::{Proxy, handshakes};
+use crate::support::server::Version;
+use crate::support::{install, schema};
+use crate::world::{Upstream, World};
+
+/// A running tcpdump on the loopback interface.
+struct Tcpdump {
+    child: Child,
+    stderr: BufReader<std::process::ChildStderr>,
+}
+
+impl Tcpdump {
+    fn start(file: &Path, port: u16) -> Self {
+        let program = install::need("tcpdump", "apt-get install tcpdump");
+        let mut child = Command::new(program)
+            .args(["-i", "lo", "-s", "0", "-U", "--immediate-mode", "-Z", "root", "-w"])
+            .arg(file)
+            .args(["tcp", "port", &port.to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("tcpdump can be run");
+        keeper::watch(child.id());
+        let mut stderr = BufReader::new(child.stderr.take().expect("a pipe"));
+        let mut line = String::new();
+        while !line.contains("listening on") {
+            line.clear();
+            assert!(stderr.read_line(&mut line).is_ok_and(|count| count > 0), "tcpdump does not listen");
+        }
+        Self { child, stderr }
+    }
+
+    /// Ends it when it has written all that it saw.
+    fn stop(mut self) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        kill_process(pid, Signal::INT).expect("tcpdump runs");
+        let mut rest = String::new();
+        std::io::Read::read_to_string(&mut self.stderr, &mut rest).expect("its last words");
+        self.child.wait().expect("tcpdump ends");
+        keeper::forget(self.child.id());
+        assert!(rest.contains("0 packets dropped by kernel"), "{rest}");
+    }
+}
+
+/// Runs `pgwhy show --format json`; its handshakes and what it said on standard error.
+pub fn show(args: &[&str]) -> (Vec<Value>, String, Option<i32>) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pgwhy"));
+    command.env_clear().env("HOME", "/nonexistent").args(["show", "--format", "json"]).args(args);
+    let output = command.stdin(Stdio::null()).output().expect("pgwhy can be run");
+    let lines: Vec<String> = String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
+    for line in &lines {
+        let faults = schema::faults(line);
+        assert!(faults.is_empty(), "{faults:?}\n{line}");
+    }
+    (handshakes(&lines), String::from_utf8_lossy(&output.stderr).into_owned(), output.status.code())
+}
+
+/// What both must agree on.
+fn verdict(handshake: &Value, with_password: bool) -> String {
+    let text = |name: &str| handshake[name].as_str().unwrap_or("-").to_owned();
+    let mut parts = vec![text("outcome"), text("failed_step"), text("cause")];
+    if with_password {
+        parts.extend([text("variant"), text("confidence")]);
+    }
+    // Of a connection that was never made only the proxy heard who wanted it.
+    let unmade = handshake["failed_step"] == "connect";
+    let user = handshake["client"]["user"].as_str().filter(|_| !unmade).unwrap_or("-");
+    format!("{} of {user}, {}, {}", parts.join(" "), text("auth_method"), handshake["server_error"])
+}
+
+/// Whether tcpdump sees what the proxy sees: one TCP upstream, and nothing done by the proxy alone.
+fn comparable(row: &Row) -> bool {
+    !matches!(row.at, At::MainSocket | At::Text(_) | At::Blackhole)
+        && row.args.is_empty()
+        && row.versions.contains(&Version::V15)
+        && !row.by_file
+}
+
+fn run(world: &World, row: &Row) -> Result<usize, String> {
+    let scratch = Scratch::new();
+    let file = scratch.path().join("login.pcap");
+    let target = world.target(row.at);
+    let Upstream::Port(port) = target.upstream else { panic!("a port") };
+    let _prepared = row.prepare.map(|prepare| prepare(world.server(row.at).expect("a real server")));
+    let upstream = match &row.knows {
+        Some((user, password)) => {
+            let encode =
+                |text| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC);
+            format!("postgres://{}:{}@127.0.0.1:{port}/", encode(user), encode(password))
+        }
+        None => format!("127.0.0.1:{port}"),
+    };
+    let tcpdump = Tcpdump::start(&file, port);
+    let mut proxy = Proxy::start(&upstream, &[]);
+    if let Some((who, login)) = &row.first {
+        who.log_in(proxy.addr, login);
+    }
+    row.who.log_in(proxy.addr, &row.login);
+    proxy.wait_handshakes(row.expect.len(), Duration::from_secs(15));
+    let live = handshakes(&proxy.finish());
+    tcpdump.stop();
+    // A client that never said what it is was never brought to the server.
+    let mut live: Vec<&Value> = live.iter().filter(|one| one["server"]["addr"].is_string()).collect();
+    live.sort_by_key(|one| one["time"].as_str().unwrap_or_default().to_owned());
+    let (port, path) = (port.to_string(), file.display().to_string());
+    let mut args = vec!["--port", port.as_str(), path.as_str()];
+    if row.knows.is_some() {
+        args.extend(["--expect", upstream.as_str()]);
+    }
+    let (mut shown, log, _) = show(&args);
+    shown.sort_by_key(|one| one["time"].as_str().unwrap_or_default().to_owned());
+    let verdicts = |list: &[&Value]| list.iter().map(|one| verdict(one, true)).collect::<Vec<_>>();
+    let (there, here) = (verdicts(&live), verdicts(&shown.iter().collect::<Vec<_>>()));
+    if let Some((_, password)) =
+        row.knows.as_ref().filter(|(user, password)| password.len() > 6 && user != password)
+    {
+        let printed = format!("{shown:?}{log}");
+        assert!(!printed.contains(password.as_str()), "{}: the password is shown", row.claim);
+    }
+    if there == here {
+        return Ok(there.len());
+    }
+    let mut text = format!("live {there:#?}\nshow {here:#?}\n{log}");
+    if let Ok(folder) = std::env::var("PGWHY_KEEP") {
+        let name = row.claim.replace(|c: char| !c.is_alphanumeric(), "_");
+        std::fs::copy(&file, Path::new(&folder).join(name + ".pcap")).unwrap();
+        for (one, other) in live.iter().zip(&shown) {
+            text.push_str(&format!("{one}\n{other}\n"));
+        }
+    }
+    Err(text)
+}
+
+#[test]
+fn what_tcpdump_saw_gives_the_verdict_of_the_live_proxy() {
+    if !geteuid().is_root() {
+        println!("skipped: tcpdump may capture only for root");
+        return;
+    }
+    let only = std::env::var("PGWHY_ROWS").unwrap_or_default();
+    let all = rows::all();
+    let world = World::new(Version::V15, &all);
+    let rows: Vec<Row> = all.into_iter().filter(|row| comparable(row) && row.claim.contains(&only)).collect();
+    let (mut same, mut different) = (0, Vec::new());
+    for row in &rows {
+        match run(&world, row) {
+            Ok(0) => println!("nothing reached the server: {}", row.claim),
+            Ok(_) => same += 1,
+            Err(text) => different.push(format!("{}\n{text}", row.claim)),
+        }
+    }
+    println!("{same} scenarios are read as they were reported live");
+    assert!(different.is_empty(), "{} differ:\n{}", different.len(), different.join("\n"));
+    assert!(same >= 40 || !only.is_empty(), "only {same} scenarios were compared");
+}
