@@ -144,7 +144,17 @@ pub(super) fn report(
     if let Some(facts) = &facts {
         address(&mut report, facts);
     }
+    if let Some(finding) = &mut report.diagnosis.finding {
+        finding.fix.iter_mut().for_each(|text| *text = by_our_options(text));
+        finding.ask.iter_mut().for_each(|text| *text = by_our_options(text).into());
+    }
     (report, record)
+}
+
+/// What to give pgwhy is asked for by the options of `pgwhy proxy`.
+fn by_our_options(text: &str) -> String {
+    text.replace("(in --upstream, PGPASSWORD or --password-file)", "(in --expect or --password-file)")
+        .replace("(--upstream with password, or --password-file)", "(--expect or --password-file)")
 }
 
 /// The report that the live run gave.

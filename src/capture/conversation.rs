@@ -276,6 +276,7 @@ impl Table {
             self.close(key);
         }
         self.connections.clear();
+        self.fragments = Fragments::default();
     }
 
     /// What was read so far.
@@ -365,7 +366,7 @@ impl Table {
         let Connection::Open(open) = std::mem::replace(connection, done) else { return };
         self.waiting -= held;
         self.open -= 1;
-        let had_start = open.watch.syn.is_some() || open.watch.answered.is_some();
+        let had_start = open.watch.has_start();
         let spoke = open.watch.bytes != [0, 0];
         match open.watch.conversation(self.clock) {
             Some(conversation) => {
@@ -501,7 +502,8 @@ impl Watch {
             let room = FIRST.saturating_sub(self.first.len());
             self.first.extend_from_slice(bytes.get(..room.min(bytes.len())).unwrap_or_default());
             self.protocol = match protocol(&self.first) {
-                Some(_) if self.known => Protocol::Postgres,
+                // What began before the capture may be in the middle of anything.
+                Some(_) if self.known && self.has_start() => Protocol::Postgres,
                 Some(protocol) => protocol,
                 None => Protocol::Undecided,
             };
@@ -563,6 +565,10 @@ impl Watch {
             Attention::Failed => since.is_some_and(|since| since > LINGER),
             Attention::Opaque => since.is_some_and(|since| since > OPAQUE_WATCH),
         }
+    }
+
+    fn has_start(&self) -> bool {
+        self.syn.is_some() || self.answered.is_some()
     }
 
     fn server(&self) -> Option<SocketAddr> {

@@ -33,6 +33,9 @@ pub(super) fn weaken(
     }
     if let Some(finding) = &mut diagnosis.finding {
         finding.confidence = finding.confidence.min(Confidence::Likely);
+        for text in &mut finding.evidence {
+            *text = text.replace("our login deadline", "the end of the capture");
+        }
         finding.evidence.push(note);
     }
     diagnosis
