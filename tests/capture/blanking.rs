@@ -10,6 +10,9 @@ use pgwhy::handshake::{Record, Side};
 
 use super::corpus::{Conversation, conversations};
 
+/// Who said what.
+type Talk = Vec<(Side, Vec<u8>)>;
+
 /// The conversation in pieces of at most `size` bytes.
 fn pieces(events: &[Event], size: usize) -> Vec<Piece> {
     let (mut pieces, mut sent) = (Vec::new(), [0_u64; 2]);
@@ -133,7 +136,7 @@ fn a_secret_in_the_wrong_place_goes_too() {
     let challenge = b"R\0\0\0\x1c\0\0\0\x0br=ab,s=QQ==,i=4096".to_vec();
     let first = p(b"SCRAM-SHA-256\0\0\0\0\x0an,,n=,r=ab");
     let (client, server) = (Side::Client, Side::Server);
-    let rows: Vec<(&str, Vec<(Side, Vec<u8>)>)> = vec![
+    let rows: Vec<(&str, Talk)> = vec![
         ("before it was asked for", vec![(client, startup.to_vec()), (client, p(b"hunter2\0"))]),
         ("glued to the startup packet", vec![(client, [startup, &p(b"hunter2\0")].concat())]),
         ("as a first packet", vec![(client, p(b"hunter2\0"))]),
