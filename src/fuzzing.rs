@@ -18,16 +18,18 @@ use crate::wire::tls::{Records, Seen};
 mod generate;
 mod hba;
 mod play;
+mod serverlog;
 
 pub use generate::Bytes;
 pub use hba::{hba, ident as hba_ident, regex as hba_regex};
 pub use play::{Cutting, Event, check, events, play, seed};
+pub use serverlog::{control_data, serverlog};
 
 /// A target: its name in `fuzz/fuzz_targets`, and what it does with an input.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target that needs nothing but this crate.
-pub const TARGETS: [Target; 15] = [
+pub const TARGETS: [Target; 17] = [
     ("frontend", frontend),
     ("backend", backend),
     ("values", values),
@@ -43,6 +45,8 @@ pub const TARGETS: [Target; 15] = [
     ("hba", hba::hba),
     ("hba_ident", hba::ident),
     ("hba_regex", hba::regex),
+    ("serverlog", serverlog::serverlog),
+    ("control_data", serverlog::control_data),
 ];
 
 /// The client's messages: what decodes, encodes to something that decodes to the same.

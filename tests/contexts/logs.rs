@@ -99,7 +99,7 @@ impl Bench {
         let scratch = Scratch::new();
         fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o777)).unwrap();
         let log = scratch.write("pg.log", "2026-01-01 00:00:00.000 UTC [1] LOG:  x\n");
-        fs::set_permissions(&log, fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(&log, fs::Permissions::from_mode(0o000)).unwrap();
         let upstream = format!("127.0.0.1:{}", self.server.port);
         let args = ["--server-log".to_owned(), log.display().to_string()];
         let mut proxy = Proxy::start_unprivileged(scratch.path(), &upstream, &args);
