@@ -19,6 +19,7 @@ for target in $targets; do
         sasl) words=sasl ;;
         conninfo | env_file | tokens) words=text ;;
         hba*) words=hba ;;
+        serverlog | control_data) words=log ;;
         *) words=protocol ;;
     esac
     case $target in
@@ -26,8 +27,10 @@ for target in $targets; do
         *) longest=2048 ;;
     esac
     mkdir -p "fuzz/corpus/$target" "fuzz/artifacts/$target"
+    kept=tests/corpus/fuzz/$target
+    [ -d "$kept" ] || kept=
     log=fuzz/artifacts/$target.log
-    if "$bin/$target" "fuzz/corpus/$target" -dict=fuzz/dictionaries/$words.dict \
+    if "$bin/$target" "fuzz/corpus/$target" ${kept:+"$kept"} -dict=fuzz/dictionaries/$words.dict \
         -max_total_time="$seconds" -max_len=$longest -timeout=5 -rss_limit_mb=1024 \
         -artifact_prefix="fuzz/artifacts/$target/" -print_final_stats=1 >"$log" 2>&1; then
         verdict=clean

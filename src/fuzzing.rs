@@ -20,16 +20,18 @@ pub mod capture;
 mod generate;
 mod hba;
 mod play;
+mod serverlog;
 
 pub use generate::Bytes;
 pub use hba::{hba, ident as hba_ident, regex as hba_regex};
 pub use play::{Cutting, Event, check, events, play, seed};
+pub use serverlog::{control_data, serverlog};
 
 /// A target: its name in `fuzz/fuzz_targets`, and what it does with an input.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target that needs nothing but this crate.
-pub const TARGETS: [Target; 18] = [
+pub const TARGETS: [Target; 20] = [
     ("frontend", frontend),
     ("backend", backend),
     ("values", values),
@@ -48,6 +50,8 @@ pub const TARGETS: [Target; 18] = [
     ("hba_regex", hba::regex),
     ("capture_read", capture::capture_read),
     ("capture_packets", capture::capture_packets),
+    ("serverlog", serverlog::serverlog),
+    ("control_data", serverlog::control_data),
 ];
 
 /// The client's messages: what decodes, encodes to something that decodes to the same.
