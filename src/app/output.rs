@@ -26,6 +26,11 @@ impl Dress {
         Self { format, show, style }
     }
 
+    /// The format that was asked for, or that fits standard output.
+    pub(super) fn format(&self) -> Format {
+        self.format
+    }
+
     /// The line that says where clients can connect.
     pub(super) fn listening(&self, addr: &str, upstream: &str, through: Option<&str>) -> String {
         match (self.format, through) {

@@ -3,6 +3,7 @@
 //! A report is a value without secrets: everything in it may be shown. Text from the wire is kept as
 //! it came and escaped once, where it is shown.
 
+pub mod diff;
 pub mod escape;
 pub mod human;
 pub mod json;

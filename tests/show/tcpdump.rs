@@ -105,7 +105,8 @@ fn run(world: &World, row: &Row) -> Result<usize, String> {
         None => format!("127.0.0.1:{port}"),
     };
     let tcpdump = Tcpdump::start(&file, port);
-    let mut proxy = Proxy::start(&upstream, &[]);
+    let own = scratch.path().join("own.pcapng");
+    let mut proxy = Proxy::start(&upstream, &["--capture".to_owned(), own.display().to_string()]);
     if let Some((who, login)) = &row.first {
         who.log_in(proxy.addr, login);
     }
@@ -113,14 +114,20 @@ fn run(world: &World, row: &Row) -> Result<usize, String> {
     proxy.wait_handshakes(row.expect.len(), Duration::from_secs(15));
     let live = handshakes(&proxy.finish());
     tcpdump.stop();
+    let own_lines = show(&[&own.display().to_string()]).0;
+    let mut text = String::new();
+    if own_lines != live {
+        text = format!("pgwhy's own capture says something else:\n");
+        for (one, other) in live.iter().zip(&own_lines).filter(|(one, other)| one != other) {
+            text.push_str(&format!("live {one}\nshow {other}\n"));
+        }
+        text.push_str(&format!("{} and {} of them\n", live.len(), own_lines.len()));
+    }
     // A client that never said what it is was never brought to the server.
     let mut live: Vec<&Value> = live.iter().filter(|one| one["server"]["addr"].is_string()).collect();
     live.sort_by_key(|one| one["time"].as_str().unwrap_or_default().to_owned());
     let (port, path) = (port.to_string(), file.display().to_string());
-    let mut args = vec!["--port", port.as_str(), path.as_str()];
-    if row.knows.is_some() {
-        args.extend(["--expect", upstream.as_str()]);
-    }
+    let args = ["--port", port.as_str(), "--expect", upstream.as_str(), path.as_str()];
     let (mut shown, log, _) = show(&args);
     shown.sort_by_key(|one| one["time"].as_str().unwrap_or_default().to_owned());
     let verdicts = |list: &[&Value]| list.iter().map(|one| verdict(one, true)).collect::<Vec<_>>();
@@ -131,12 +138,15 @@ fn run(world: &World, row: &Row) -> Result<usize, String> {
         let printed = format!("{shown:?}{log}");
         assert!(!printed.contains(password.as_str()), "{}: the password is shown", row.claim);
     }
-    if there == here {
+    if there == here && text.is_empty() {
         return Ok(there.len());
     }
-    let mut text = format!("live {there:#?}\nshow {here:#?}\n{log}");
+    if there != here {
+        text.push_str(&format!("live {there:#?}\nshow {here:#?}\n{log}"));
+    }
     if let Ok(folder) = std::env::var("PGWHY_KEEP") {
         let name = row.claim.replace(|c: char| !c.is_alphanumeric(), "_");
+        std::fs::copy(&own, Path::new(&folder).join(name.clone() + ".pcapng")).unwrap();
         std::fs::copy(&file, Path::new(&folder).join(name + ".pcap")).unwrap();
         for (one, other) in live.iter().zip(&shown) {
             text.push_str(&format!("{one}\n{other}\n"));
