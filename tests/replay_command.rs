@@ -54,7 +54,8 @@ fn the_client_is_played_to_a_real_server() {
     let right = password_file(&dir, PASSWORD);
     let addr = server.addr().to_string();
     // user, password sent then, options, exit code, outcome, step
-    let rows: [(&str, &str, &[&str], i32, &str, &str); 9] = [
+    type Row<'a> = (&'a str, &'a str, &'a [&'a str], i32, &'a str, &'a str);
+    let rows: [Row<'_>; 9] = [
         ("rejected", PASSWORD, &[], 0, "same", "auth_request"),
         ("trusted", "", &[], 0, "same", "ready"),
         ("scram", PASSWORD, &[], 0, "stopped", "scram_client_final"),

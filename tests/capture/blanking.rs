@@ -133,7 +133,8 @@ fn a_secret_in_the_wrong_place_goes_too() {
     let challenge = b"R\0\0\0\x1c\0\0\0\x0br=ab,s=QQ==,i=4096".to_vec();
     let first = p(b"SCRAM-SHA-256\0\0\0\0\x0an,,n=,r=ab");
     let (client, server) = (Side::Client, Side::Server);
-    let rows: Vec<(&str, Vec<(Side, Vec<u8>)>)> = vec![
+    type Moves = Vec<(Side, Vec<u8>)>;
+    let rows: Vec<(&str, Moves)> = vec![
         ("before it was asked for", vec![(client, startup.to_vec()), (client, p(b"hunter2\0"))]),
         ("glued to the startup packet", vec![(client, [startup, &p(b"hunter2\0")].concat())]),
         ("as a first packet", vec![(client, p(b"hunter2\0"))]),
