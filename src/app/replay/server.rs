@@ -230,18 +230,26 @@ impl Player<'_> {
         self.link.send(&message)
     }
 
-    /// Behind the login there is no database: every query gets an error.
+    /// Behind the login there is no database: every query gets an error. As a real server's, it comes at
+    /// once, and what follows it is ignored up to Sync.
     fn session(&mut self) -> io::Result<()> {
+        const NO_DATABASE: &str = "pgwhy replay: there is no database behind a replay";
+        let mut failed = false;
         loop {
-            match self.link.message() {
-                Word::Message(b'Q' | b'S', _) => {
-                    self.error("ERROR", "0A000", "pgwhy replay: there is no database behind a replay")?;
-                    let mut ready = Vec::new();
-                    encode_tagged(&mut ready, b'Z', b"I");
-                    self.link.send(&ready)?;
+            let Word::Message(tag, _) = self.link.message() else { return Ok(()) };
+            match tag {
+                b'X' => return Ok(()),
+                b'Q' | b'P' | b'B' | b'D' | b'E' | b'C' | b'F' if !failed => {
+                    self.error("ERROR", "0A000", NO_DATABASE)?;
+                    failed = true;
                 }
-                Word::Message(b'X', _) | Word::End | Word::Nonsense => return Ok(()),
                 _ => {}
+            }
+            if matches!(tag, b'Q' | b'S') {
+                let mut ready = Vec::new();
+                encode_tagged(&mut ready, b'Z', b"I");
+                self.link.send(&ready)?;
+                failed = false;
             }
         }
     }
