@@ -297,12 +297,13 @@ impl Table {
                     return;
                 }
             }
-            Some(Connection::Open(open)) => {
-                if opening && open.watch.syn.is_some_and(|(seen, _)| seen != segment.seq) {
-                    // The same two ports again: a new connection.
-                    self.close(key);
-                }
+            // The same two ports again: a new connection.
+            Some(Connection::Open(open))
+                if opening && open.watch.syn.is_some_and(|(seen, _)| seen != segment.seq) =>
+            {
+                self.close(key);
             }
+            Some(Connection::Open(_)) => {}
             None if segment.is_bare() || (segment.rst && !segment.syn) => return,
             None => {}
         }

@@ -117,7 +117,7 @@ fn run(world: &World, row: &Row) -> Result<usize, String> {
     let own_lines = show(&[&own.display().to_string()]).0;
     let mut text = String::new();
     if own_lines != live {
-        text = format!("pgwhy's own capture says something else:\n");
+        text = "pgwhy's own capture says something else:\n".to_owned();
         for (one, other) in live.iter().zip(&own_lines).filter(|(one, other)| one != other) {
             text.push_str(&format!("live {one}\nshow {other}\n"));
         }
