@@ -35,6 +35,8 @@ pub enum Command {
     Show(Box<ShowArgs>),
     /// Compare a login that works with one that fails: what differs first, and what that explains
     Diff(DiffArgs),
+    /// Play one side of a captured login again, against a server or to a client
+    Replay(ReplayArgs),
     /// Print the page of one cause: what happens on the wire, look-alikes, fixes
     Explain {
         /// The id of a cause, as in a report; without one, all of them are listed
@@ -323,6 +325,46 @@ pub struct DiffArgs {
     /// The connection string that the client should have used: its password is held against what was sent
     #[arg(long, value_name = "CONNINFO")]
     pub expect: Option<String>,
+
+    /// How to report [default: human on a terminal, json otherwise]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub format: Option<Format>,
+}
+
+/// Options of `pgwhy replay`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("side").required(true).args(["to", "listen"]))]
+#[command(after_help = "\
+A login that was encrypted can't be played. Exit code: 0 as recorded (or as far as a secret was needed),
+1 it went otherwise, 2 usage.
+
+Examples:
+  pgwhy replay x.pcapng --to 127.0.0.1:5432        does the server still answer like that?
+  pgwhy replay x.pcapng --listen 127.0.0.1:6432    does the driver still fail like that?")]
+pub struct ReplayArgs {
+    /// A capture (pcap or pcapng)
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+
+    /// Play the client: send what it sent to this server, as far as no secret is needed
+    #[arg(long, value_name = "ADDR")]
+    pub to: Option<String>,
+
+    /// Play the server: wait here for a client, and answer it as the server answered
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<String>,
+
+    /// Which login: its id, or its number as `pgwhy show` has it [default: the first that failed]
+    #[arg(long, value_name = "ID")]
+    pub login: Option<String>,
+
+    /// A file whose first line is the password: SCRAM is computed anew with it
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+
+    /// End after one client
+    #[arg(long, requires = "listen")]
+    pub once: bool,
 
     /// How to report [default: human on a terminal, json otherwise]
     #[arg(long, value_enum, value_name = "FORMAT")]

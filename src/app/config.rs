@@ -177,7 +177,7 @@ fn expected(
 }
 
 /// The path is not repeated in errors: who mistakes the option writes the password itself there.
-fn first_line(file: &Path) -> Result<Secret<String>, Failure> {
+pub(super) fn first_line(file: &Path) -> Result<Secret<String>, Failure> {
     let bad = |what: &str| {
         Failure::usage(format!(
             "--password-file {what}; give the path of a file whose first line is the password"

@@ -20,6 +20,7 @@ pub mod hba;
 mod judging;
 mod output;
 mod proxy;
+mod replay;
 mod show;
 mod sources;
 
@@ -36,6 +37,7 @@ pub fn main() -> ExitCode {
         Command::Hba(args) => return hba::run(&args).unwrap_or_else(|failure| fail(&failure)),
         Command::Show(args) => return show::run(&args).unwrap_or_else(|failure| fail(&failure)),
         Command::Diff(args) => return diff::run(&args).unwrap_or_else(|failure| fail(&failure)),
+        Command::Replay(args) => return replay::run(&args).unwrap_or_else(|failure| fail(&failure)),
         Command::Proxy(args) => proxy::run(&args),
         Command::Explain { cause } => print(explain(cause).as_bytes()),
         Command::Demo(args) => demo::run(&args),

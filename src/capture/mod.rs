@@ -9,4 +9,5 @@ pub mod blank;
 pub mod conversation;
 pub mod facts;
 pub mod read;
+pub mod script;
 pub mod write;

@@ -12,8 +12,8 @@ use std::time::{Duration, SystemTime};
 use crate::handshake::{Close, Side};
 
 use super::facts::Facts;
-pub use tcp::same_family;
 use tcp::Connection;
+pub use tcp::same_family;
 use walk::{Message, Piece, Walk, What};
 
 /// The interface of the connections between clients and pgwhy.

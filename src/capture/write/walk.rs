@@ -120,6 +120,13 @@ pub struct Walk {
     step: Step,
 }
 
+/// Shows no bytes.
+impl fmt::Debug for Walk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Walk").field("messages", &self.messages).finish_non_exhaustive()
+    }
+}
+
 impl Drop for Walk {
     fn drop(&mut self) {
         self.client.zeroize();
