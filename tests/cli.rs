@@ -44,7 +44,7 @@ fn what_is_not_understood_is_usage_and_names_what_is_meant() {
     check(&["proxy", "--upstrem", "x"], &["--upstrem", "similar", "--upstream"]);
     check(&["prox"], &["prox", "proxy"]);
     check(&["proxy", "--format", "xml"], &["xml", "human, json"]);
-    check(&["proxy", "--client-tls", "open"], &["auto, passthrough, disable"]);
+    check(&["proxy", "--client-tls", "opne"], &["auto, open, passthrough, disable", "verify-full"]);
     check(&["proxy", "--show", "none"], &["all, failed"]);
     check(&["proxy", "--login-timeout", "5x"], &["60s or 500ms"]);
     check(&["proxy", "--login-timeout", "0"], &["60s or 500ms"]);

@@ -166,7 +166,7 @@ pub fn read(reader: impl Read) -> (Vec<Conversation>, Option<Trouble>) {
 const MOST_HELD: usize = crate::capture::conversation::MAX_WAITING + (4 << 20) + MAX_BLOCK;
 
 /// Any bytes as a capture file; read in one go and byte by byte they give the same.
-pub(super) fn capture_read(data: &[u8]) {
+pub fn capture_read(data: &[u8]) {
     let (found, trouble) = read(data);
     let (again, same_trouble) = read(OneByOne(data));
     assert_eq!(format!("{found:?}"), format!("{again:?}"), "what is read depends on how it is read");
@@ -177,7 +177,7 @@ pub(super) fn capture_read(data: &[u8]) {
 }
 
 /// Moves of both sides, in packets: the first byte says what happens to those.
-pub(super) fn capture_packets(data: &[u8]) {
+pub fn capture_packets(data: &[u8]) {
     let Some((&control, rest)) = data.split_first() else { return };
     let list = if control & 1 == 0 { Bytes::new(rest).moves() } else { events(rest) };
     // Only what a capture can show: ends by pgwhy itself are none of that.
