@@ -16,10 +16,12 @@ use crate::wire::frontend::{SaslInitialResponse, Untagged, decode_password};
 use crate::wire::sasl::{ClientFinal, ClientFirst, OauthInitial, ServerFinal, ServerFirst};
 use crate::wire::tls::{Records, Seen};
 
+mod bridge;
 mod generate;
 mod hba;
 mod play;
 
+pub use bridge::bridge;
 pub use generate::Bytes;
 pub use hba::{hba, ident as hba_ident, regex as hba_regex};
 pub use play::{Cutting, Event, check, events, play, seed};
@@ -28,7 +30,7 @@ pub use play::{Cutting, Event, check, events, play, seed};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target that needs nothing but this crate.
-pub const TARGETS: [Target; 16] = [
+pub const TARGETS: [Target; 17] = [
     ("frontend", frontend),
     ("backend", backend),
     ("values", values),
@@ -42,6 +44,7 @@ pub const TARGETS: [Target; 16] = [
     ("conninfo", conninfo),
     ("env_file", env_file),
     ("certificate", certificate),
+    ("bridge", bridge::bridge),
     ("hba", hba::hba),
     ("hba_ident", hba::ident),
     ("hba_regex", hba::regex),
