@@ -3,8 +3,9 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
-    IsCa, KeyPair, KeyUsagePurpose, SanType, SignatureAlgorithm, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DistinguishedName,
+    DnType, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType,
+    SerialNumber, SignatureAlgorithm, date_time_ymd,
 };
 
 /// A certificate with its key, and the chain that goes with it.
@@ -96,11 +97,7 @@ impl Wish {
                 Err(_) => SanType::DnsName(name.as_str().try_into().expect("a name of ASCII letters")),
             });
         }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock behind 1970").as_secs();
-        let day = |days: i64| {
-            let seconds = now.saturating_add_signed(days * 86_400);
-            date_time_ymd(1970, 1, 1) + Duration::from_secs(seconds)
-        };
+        let day = |days: i64| date_time_ymd(1970, 1, 1) + Duration::from_secs(in_days(days));
         (params.not_before, params.not_after) = (day(self.from), day(self.until));
         params.extended_key_usages.clone_from(&self.purposes);
         if self.authority {
@@ -120,6 +117,12 @@ impl Wish {
         let certificate = self.params().self_signed(&key).expect("a certificate can be made");
         Issued { pem: certificate.pem(), key: key.serialize_pem(), der: certificate.der().to_vec() }
     }
+}
+
+/// Seconds since 1970, so many days from now.
+fn in_days(days: i64) -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock behind 1970").as_secs();
+    now.saturating_add_signed(days * 86_400)
 }
 
 impl Authority {
@@ -145,6 +148,26 @@ impl Authority {
         let key = wish.key();
         let certificate = wish.params().signed_by(&key, &self.issuer).expect("a certificate can be issued");
         Issued { pem: certificate.pem(), key: key.serialize_pem(), der: certificate.der().to_vec() }
+    }
+
+    /// A revocation list with one certificate on it.
+    pub fn revocation_list(&self, revoked: &Issued) -> String {
+        let (_, read) = x509_parser::parse_x509_certificate(&revoked.der).expect("our own certificate");
+        let day = |days: i64| date_time_ymd(1970, 1, 1) + Duration::from_secs(in_days(days));
+        let params = CertificateRevocationListParams {
+            this_update: day(-1),
+            next_update: day(30),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: vec![RevokedCertParams {
+                serial_number: SerialNumber::from(read.raw_serial().to_vec()),
+                revocation_time: day(-1),
+                reason_code: None,
+                invalidity_date: None,
+            }],
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(&self.issuer).expect("a list can be signed").pem().expect("PEM")
     }
 
     /// Its own certificate.
