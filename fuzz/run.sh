@@ -16,7 +16,7 @@ bin=fuzz/target/$(rustc -vV | sed -n 's/^host: //p')/release
 failed=0
 for target in $targets; do
     case $target in
-        sasl) words=sasl ;;
+        sasl | bridge) words=sasl ;;
         conninfo | env_file | tokens) words=text ;;
         hba*) words=hba ;;
         serverlog | control_data) words=log ;;

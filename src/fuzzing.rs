@@ -16,12 +16,14 @@ use crate::wire::frontend::{SaslInitialResponse, Untagged, decode_password};
 use crate::wire::sasl::{ClientFinal, ClientFirst, OauthInitial, ServerFinal, ServerFirst};
 use crate::wire::tls::{Records, Seen};
 
+mod bridge;
 pub mod capture;
 mod generate;
 mod hba;
 mod play;
 mod serverlog;
 
+pub use bridge::bridge;
 pub use generate::Bytes;
 pub use hba::{hba, ident as hba_ident, regex as hba_regex};
 pub use play::{Cutting, Event, check, events, play, seed};
@@ -31,7 +33,7 @@ pub use serverlog::{control_data, serverlog};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target that needs nothing but this crate.
-pub const TARGETS: [Target; 20] = [
+pub const TARGETS: [Target; 21] = [
     ("frontend", frontend),
     ("backend", backend),
     ("values", values),
@@ -45,6 +47,7 @@ pub const TARGETS: [Target; 20] = [
     ("conninfo", conninfo),
     ("env_file", env_file),
     ("certificate", certificate),
+    ("bridge", bridge::bridge),
     ("hba", hba::hba),
     ("hba_ident", hba::ident),
     ("hba_regex", hba::regex),

@@ -32,7 +32,7 @@ impl<'a> Bytes<'a> {
         self.byte() & 1 == 1
     }
 
-    fn byte(&mut self) -> u8 {
+    pub(super) fn byte(&mut self) -> u8 {
         let Some((&byte, rest)) = self.rest.split_first() else { return 0 };
         self.rest = rest;
         byte
@@ -48,7 +48,7 @@ impl<'a> Bytes<'a> {
     }
 
     /// Bytes of any kind, up to 255.
-    fn blob(&mut self) -> &'a [u8] {
+    pub(super) fn blob(&mut self) -> &'a [u8] {
         let length = usize::from(self.byte()).min(self.rest.len());
         let (blob, rest) = self.rest.split_at(length);
         self.rest = rest;

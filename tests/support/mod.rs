@@ -4,6 +4,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of this module")]
 
 pub mod causes;
+pub mod certs;
 pub mod client;
 pub mod install;
 pub mod keeper;

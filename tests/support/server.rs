@@ -41,6 +41,8 @@ pub struct Plan {
     pub late_files: Vec<&'static str>,
     /// TLS with the tests' own certificate.
     pub tls: bool,
+    /// Other certificates than the tests' own, or other files: names in the data directory, and texts.
+    pub files: Vec<(&'static str, String)>,
     /// Speaks German.
     pub german: bool,
 }
@@ -75,6 +77,12 @@ impl Server {
             .expect("pg_hba.conf");
         if plan.tls {
             certificates().install(&data);
+        }
+        for (name, text) in &plan.files {
+            let file = data.join(name);
+            std::fs::write(&file, text).expect("a file of the plan");
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).expect("chmod");
+            give_to_postgres(&file);
         }
         let mut server = Self::launch(version, dir, plan);
         if !plan.sql.is_empty() {

@@ -1,0 +1,100 @@
+//! Channel binding through pgwhy: what `auto` may open, and what opening breaks.
+
+use crate::row::{At, Row, fails, login, opaque, with, works};
+use crate::support::client::{Login, Who};
+
+const KNOWN: &str = "app:correct-pw-1";
+
+fn binding(mode: &'static str) -> Login {
+    Login { options: vec![("channel_binding", "require".to_owned())], ..with(mode) }
+}
+
+fn second(options: bool) -> Login {
+    let base = if options { binding("require") } else { with("require") };
+    Login { user: "second".into(), password: Some("second-pw-2".into()), ..base }
+}
+
+pub fn rows() -> Vec<Row> {
+    let seen = || works().client_tls("TLSv1.3").server_tls("TLSv1.3");
+    vec![
+        Row::new("auto with the password: opened, and bound on both legs", At::Good)
+            .knows(KNOWN)
+            .psql(binding("require"))
+            .expect(seen()),
+        Row::new("auto with the password: psycopg", At::Good)
+            .knows(KNOWN)
+            .by(Who::Psycopg, binding("require"))
+            .expect(seen()),
+        Row::new("auto with the password: a client without binding", At::Good)
+            .knows(KNOWN)
+            .by(Who::Pg, with("require"))
+            .expect(seen()),
+        Row::new("auto with the server's own certificate: opened, and nothing breaks", At::Good)
+            .args("--tls-cert {good.crt} --tls-key {good.key}")
+            .psql(Login { ca: Some("{ca}".into()), ..binding("verify-full") })
+            .expect(seen()),
+        Row::new("auto with another certificate and no password: passed through", At::Good)
+            .args("--tls-cert {shown.crt} --tls-key {shown.key}")
+            .psql(binding("require"))
+            .expect(opaque()),
+        Row::new("auto with nothing: passed through", At::Good).psql(binding("require")).expect(opaque()),
+        Row::new("auto: a server that asks for client certificates is passed through", At::ClientCa)
+            .knows(KNOWN)
+            .psql(binding("require"))
+            .expect(works().or_opaque()),
+        Row::new("auto with the password: the client's is wrong", At::Good)
+            .knows(KNOWN)
+            .psql(Login { password: Some("correct-pw-1 ".into()), ..with("require") })
+            .expect(fails("scram_client_final", "password_mismatch", "*"))
+            .evidence("the server accepted it")
+            .says("password authentication failed for user \"app\""),
+        Row::new("auto with a password of before: the client's right one still gets in", At::Good)
+            .knows("app:password-of-before")
+            .psql(with("require"))
+            .expect(works().or_opaque()),
+        Row::new("auto with the password: another user without binding", At::Good)
+            .knows(KNOWN)
+            .by(Who::Pg, second(false))
+            .expect(works().or_opaque()),
+        Row::new("auto with the password: another user who needs binding is told", At::Good)
+            .knows(KNOWN)
+            .psql(second(true))
+            .expect(
+                fails(
+                    "scram_client_first|scram_client_final",
+                    "channel_binding_mismatch",
+                    "terminated_in_between",
+                )
+                .leg("proxy"),
+            ),
+        Row::new("auto with the password: another user who needs binding is passed through then", At::Good)
+            .knows(KNOWN)
+            .after(second(true))
+            .psql(second(true))
+            .expect(opaque()),
+        Row::new("auto: a client that verifies is passed through after its first refusal", At::Good)
+            .knows(KNOWN)
+            .after(Login { ca: Some("{ca}".into()), ..with("verify-full") })
+            .psql(Login { ca: Some("{ca}".into()), ..with("verify-full") })
+            .expect(opaque()),
+        Row::new("open without the password: binding breaks", At::Good)
+            .args("--client-tls open")
+            .psql(binding("require"))
+            .expect(
+                fails("scram_client_final", "channel_binding_mismatch", "terminated_in_between").leg("proxy"),
+            ),
+        Row::new("open without the password: clients without binding are warned", At::Good)
+            .args("--client-tls open")
+            .by(Who::Pg, with("require"))
+            .expect(seen().warning("channel_binding_lost")),
+        Row::new("a client in clear, a server with TLS: PLUS is not offered to it", At::Good)
+            .args("--server-tls require")
+            .psql(login())
+            .expect(works().client_tls("-").server_tls("TLSv1.3").warning("channel_binding_lost")),
+        Row::new("a client in clear, a server with TLS, the password known: bound to the server", At::Good)
+            .args("--server-tls require")
+            .knows(KNOWN)
+            .psql(login())
+            .expect(works().client_tls("-").server_tls("TLSv1.3")),
+    ]
+}
