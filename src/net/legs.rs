@@ -67,11 +67,12 @@ pub(super) async fn meet(
         let mut meeting = Meeting { shared, ends, facts, watch };
         let next = match first {
             First::CancelRequest => return Ok(Met::Cancel),
-            First::SslRequest if opens => meeting.ssl_request().await?,
-            First::GssEncRequest if opens => meeting.gss_request().await?,
-            First::Tls if opens => meeting.direct().await?,
-            First::Startup { .. } => {
-                meeting.startup().await?;
+            First::SslRequest if opens => Box::pin(meeting.ssl_request()).await?,
+            First::GssEncRequest if opens => Box::pin(meeting.gss_request()).await?,
+            First::Tls if opens => Box::pin(meeting.direct()).await?,
+            // On the heap, as the others: a login that is carried as it is has no need of their room.
+            First::Startup { .. } if !meeting.is_plain() => {
+                Box::pin(meeting.startup()).await?;
                 return Ok(Met::Both);
             }
             _ => Next::Carry,
@@ -154,6 +155,12 @@ impl Meeting<'_, '_> {
         self.watch.look_at_first_bytes();
         self.facts.asked = true;
         if behind > 0 { over(Ending::PlaintextInjected { bytes: behind }) } else { Ok(()) }
+    }
+
+    /// Nothing to decide: the server is met in clear, as the client has been.
+    fn is_plain(&self) -> bool {
+        let tls = &self.shared.tls;
+        self.mirrors() && !tls.terminates()
     }
 
     fn mirrors(&self) -> bool {

@@ -39,7 +39,8 @@ pub(super) async fn pass(shared: &Shared, ends: &mut Ends, facts: &Facts, watch:
         return Err(Box::new(Verdict::Ending(Ending::Closed)));
     };
     let mut exchange = Exchange { shared, facts, watch, client, server, ahead: Vec::new() };
-    exchange.run().await
+    // On the heap: a login in clear has no need of it, and its task would carry the room for it.
+    Box::pin(exchange.run()).await
 }
 
 struct Exchange<'e, 'w> {

@@ -122,7 +122,8 @@ async fn serve(shared: Arc<Shared>, client: Socket, mut facts: Facts, permit: Pe
     let registry = Arc::clone(&shared.registry);
     let mut watch = Watch::new(facts.id, facts.accepted, &*registry.sink);
     let mut ends = Ends { client: Some(Stream::Plain(client)), server: None };
-    let verdict = in_time(&shared, &mut ends, &mut facts, &mut watch).await;
+    // On the heap, and gone before the session is handed over.
+    let verdict = Box::pin(in_time(&shared, &mut ends, &mut facts, &mut watch)).await;
     let id = facts.id;
     let accepted = facts.accepted;
     let attention = match verdict {
@@ -134,7 +135,7 @@ async fn serve(shared: Arc<Shared>, client: Socket, mut facts: Facts, permit: Pe
         Verdict::Refused(ending, sqlstate, message) => {
             registry.sink.attempt(facts.attempt(watch.observer, ending, None));
             if let Some(client) = ends.client {
-                refuse(client, sqlstate, message).await;
+                Box::pin(refuse(client, sqlstate, message)).await;
             }
             return;
         }
@@ -150,14 +151,13 @@ async fn serve(shared: Arc<Shared>, client: Socket, mut facts: Facts, permit: Pe
             drop(login);
             let key = watch.observer.cancel_key().zip(facts.server.clone());
             let key = key.map(|(key, server)| registry.keys.learn(key, server));
-            let tail =
-                Tail { registry: Arc::clone(&registry), id, accepted, key, bytes: (0, 0), _permit: permit };
+            let tail = Tail::new(&registry, (id, accepted), key, permit);
             settle(&shared, &mut client, &mut server, &mut watch).await;
             let shown = registry.sink.wants_sessions();
             let observer = watch.tell(shown);
             tail.registry.sink.attempt(facts.attempt(observer, Ending::Ready, None));
             if shown {
-                stay(&shared, client, server, watch, tail).await;
+                Box::pin(stay(&shared, client, server, watch, tail)).await;
             } else {
                 hand_over(&shared, client, server, watch, tail).await;
             }
@@ -169,14 +169,7 @@ async fn serve(shared: Arc<Shared>, client: Socket, mut facts: Facts, permit: Pe
             let opaque = OpaqueFacts { client_bytes: watch.up.bytes, server_bytes: watch.down.bytes, closed };
             let observer = watch.tell(false);
             registry.sink.attempt(facts.attempt(observer, Ending::Opaque, Some(opaque)));
-            let tail = Tail {
-                registry: Arc::clone(&registry),
-                id,
-                accepted,
-                key: None,
-                bytes: (0, 0),
-                _permit: permit,
-            };
+            let tail = Tail::new(&registry, (id, accepted), None, permit);
             hand_over(&shared, client, server, watch, tail).await;
         }
         attention => {
@@ -217,7 +210,7 @@ async fn until_verdict(
 ) -> Verdict {
     match legs::meet(shared, ends, facts, watch).await {
         Err(verdict) => return *verdict,
-        Ok(Met::Cancel) => return Verdict::Ending(cancel(shared, ends, facts, watch).await),
+        Ok(Met::Cancel) => return Verdict::Ending(Box::pin(cancel(shared, ends, facts, watch)).await),
         Ok(Met::Both) => {}
     }
     if let Err(verdict) = sasl::pass(shared, ends, facts, watch).await {
@@ -484,6 +477,15 @@ impl Guard for Tail {
 }
 
 impl Tail {
+    fn new(
+        registry: &Arc<Registry>,
+        (id, accepted): (u64, Instant),
+        key: Option<u64>,
+        permit: Permit,
+    ) -> Self {
+        Self { registry: Arc::clone(registry), id, accepted, key, bytes: (0, 0), _permit: permit }
+    }
+
     fn forget_key(&mut self) {
         if let Some(key) = self.key.take() {
             self.registry.keys.forget(key);

@@ -68,4 +68,5 @@ const ELSEWHERE: &[&str] = &[
     "pool_exhausted",
     "pool_credentials",
     "proxy_limit",
+    "tls_required_by_proxy",
 ];
