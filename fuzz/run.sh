@@ -23,7 +23,7 @@ for target in $targets; do
         *) words=protocol ;;
     esac
     case $target in
-        observer_*) longest=1024 ;;
+        observer_* | capture_packets) longest=1024 ;;
         *) longest=2048 ;;
     esac
     mkdir -p "fuzz/corpus/$target" "fuzz/artifacts/$target"

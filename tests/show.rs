@@ -6,6 +6,8 @@
 #[path = "support/mod.rs"]
 mod support;
 
+#[path = "show/command.rs"]
+mod command;
 #[path = "replay/corpus.rs"]
 mod corpus;
 #[path = "replay/expect.rs"]

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::diagnose::context::Lack;
 use crate::handshake::{Attention, Chunk, Close, Observer, Record, Side};
@@ -217,7 +217,7 @@ impl Table {
         }
     }
 
-    /// Facts stand before their packets.
+    /// Facts stand before their packets, unless another program has put the file in another order.
     fn note(&mut self, facts: Facts) {
         let place =
             |leg: &LegFacts| Some(key(leg.packets_from.parse().ok()?, leg.packets_to.parse().ok()?).0);
@@ -225,7 +225,15 @@ impl Table {
         let first = place(&facts.client_leg).map(|key| (key, Note::Facts(Box::new(facts))));
         for (key, note) in [first, second].into_iter().flatten() {
             self.noted.retain(|(noted, _)| *noted != key);
-            self.noted.push_back((key, note));
+            match (self.connections.get_mut(&key), note) {
+                (Some(Connection::Open(open)), Note::Facts(facts))
+                    if open.watch.began == since_1970(&facts) =>
+                {
+                    open.watch.known = true;
+                    open.watch.facts = Some(facts);
+                }
+                (_, note) => self.noted.push_back((key, note)),
+            }
         }
         while self.noted.len() > MAX_NOTED {
             self.noted.pop_front();
@@ -696,6 +704,12 @@ fn key(source: SocketAddr, target: SocketAddr) -> (Key, Way) {
     };
     let (source, target) = (place(source), place(target));
     if source <= target { ((source, target), Way::Up) } else { ((target, source), Way::Down) }
+}
+
+/// When a login began by its facts, as packets' times count.
+fn since_1970(facts: &Facts) -> u64 {
+    let since = facts.accepted.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
 const TCP: u8 = 6;

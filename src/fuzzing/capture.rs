@@ -181,11 +181,15 @@ pub fn capture_packets(data: &[u8]) {
     let Some((&control, rest)) = data.split_first() else { return };
     let list = if control & 1 == 0 { Bytes::new(rest).moves() } else { events(rest) };
     // Only what a capture can show: ends by pgwhy itself are none of that.
-    let list: Vec<Event> = list
+    let mut list: Vec<Event> = list
         .into_iter()
         .filter(|event| !matches!(event.what, Err(Close::Deadline | Close::Shutdown)))
         .map(|event| Event { at: Duration::ZERO, ..event })
         .collect();
+    // Nothing acknowledges a reset, so what came behind it can't be told from what came before.
+    if let Some(reset) = list.iter().position(|event| event.what == Err(Close::Reset)) {
+        list.truncate(reset + 1);
+    }
     let seed = u64::from(control) << 32 | rest.len() as u64;
     let whole = packets(&list, Ends::default(), Cutting::Random(seed));
     if whole.iter().map(|packet| packet.ip.len()).sum::<usize>() > LARGEST {
