@@ -12,6 +12,7 @@ mod files;
 mod row;
 mod rows;
 mod runner;
+mod running;
 mod stage;
 
 use support::server::Version;

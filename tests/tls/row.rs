@@ -36,6 +36,8 @@ pub enum At {
     ForClients,
     /// Asks for client certificates, and wants them of some roles.
     ClientCa,
+    /// The same with TLS 1.2.
+    ClientCa12,
     /// TLS 1.1 and older.
     Tls11,
     /// TLS 1.2 and older.

@@ -79,6 +79,7 @@ fn plan(at: At) -> Plan {
         At::Revoked => shows(&files().revoked),
         At::ForClients => issues(ca, &Wish { purposes: vec![ExtendedKeyUsagePurpose::ClientAuth], ..good() }),
         At::ClientCa => tls(&files().good, ""),
+        At::ClientCa12 => tls(&files().good, "ssl_max_protocol_version = 'TLSv1.2'\n"),
         At::Tls11 => {
             let old = "ssl_min_protocol_version = 'TLSv1'\nssl_max_protocol_version = 'TLSv1.1'\nssl_ciphers = 'ALL:@SECLEVEL=0'\n";
             tls(&files().good, &format!("{asks_nobody}{old}"))

@@ -1,0 +1,146 @@
+//! What a running proxy does with files: new certificates are shown, and secrets are logged for who wants them.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::files::{HERE, files};
+use crate::row::{login, with};
+use crate::support::certs::{Issued, Wish};
+use crate::support::client::{Login, Who};
+use crate::support::keeper::Scratch;
+use crate::support::peer::SSL_REQUEST;
+use crate::support::proxy::Proxy;
+use crate::support::server::{Plan, Server, Version};
+use rustls::pki_types::ServerName;
+
+/// A good server for `app`.
+fn server() -> Server {
+    let plan = Plan {
+        hba: "host all all all scram-sha-256\n".into(),
+        sql: "CREATE ROLE app LOGIN PASSWORD 'correct-pw-1'; CREATE DATABASE app;".into(),
+        tls: true,
+        files: files().good.files(&files().ca.pem()),
+        conf: "ssl_ca_file = ''\n".into(),
+        ..Plan::default()
+    };
+    Server::start(Version::V15, &plan)
+}
+
+/// TLS as any client would begin it; the certificate that it was shown.
+fn shown_at(addr: SocketAddr) -> (rustls::ClientConnection, TcpStream, Vec<u8>) {
+    let mut roots = rustls::RootCertStore::empty();
+    let ca = files().ca.pem();
+    let ca = <rustls::pki_types::CertificateDer<'_> as rustls::pki_types::pem::PemObject>::from_pem_slice(
+        ca.as_bytes(),
+    );
+    roots.add(ca.unwrap()).unwrap();
+    let config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let mut stream = TcpStream::connect(addr).unwrap();
+    stream.write_all(SSL_REQUEST).unwrap();
+    stream.read_exact(&mut [0]).unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut tls = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+    while tls.is_handshaking() {
+        tls.complete_io(&mut stream).unwrap();
+    }
+    let leaf = tls.peer_certificates().unwrap()[0].to_vec();
+    (tls, stream, leaf)
+}
+
+fn put(dir: &Scratch, issued: &Issued) {
+    // Both at once, as a rename would do it: a key without its certificate is looked at again later.
+    dir.write("shown.crt", &issued.pem);
+    let key = dir.write("shown.key", &issued.key);
+    std::fs::set_permissions(key, std::fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+#[test]
+fn a_new_certificate_is_shown_without_a_restart_and_a_bad_one_is_not() {
+    let server = server();
+    let dir = Scratch::new();
+    let (first, second) = (files().ca.issue(&Wish::server(HERE)), files().ca.issue(&Wish::server(HERE)));
+    put(&dir, &first);
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let args = ["--client-tls", "open", "--tls-cert", &path("shown.crt"), "--tls-key", &path("shown.key")];
+    let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+    let proxy = Proxy::start(&format!("127.0.0.1:{}", server.port), &args);
+    let (mut old, mut old_stream, leaf) = shown_at(proxy.addr);
+    assert_eq!(leaf, first.der);
+    put(&dir, &second);
+    let began = Instant::now();
+    while shown_at(proxy.addr).2 != second.der {
+        assert!(began.elapsed() < Duration::from_secs(30), "the new certificate never comes");
+    }
+    // A connection of before goes on with what it has.
+    old.writer().write_all(&crate::support::peer::startup(196_608, &[("user", "app")])).unwrap();
+    old.complete_io(&mut old_stream).unwrap();
+    let mut answer = [0];
+    while old.reader().read(&mut answer).is_err() {
+        old.complete_io(&mut old_stream).unwrap();
+    }
+    assert_eq!(answer, [b'R']);
+    dir.write("shown.crt", "this is no certificate\n");
+    let began = Instant::now();
+    while !proxy.stderr().contains("the old certificate stays") {
+        assert!(began.elapsed() < Duration::from_secs(30), "nothing is said about a bad file");
+        assert_eq!(shown_at(proxy.addr).2, second.der, "the good one stays");
+    }
+}
+
+#[test]
+fn a_keylog_has_the_secrets_of_both_legs_and_nobody_else_may_read_it() {
+    let server = server();
+    let dir = Scratch::new();
+    let log = dir.path().join("keys");
+    let (cert, key) = (files().fill("{shown.crt}"), files().fill("{shown.key}"));
+    let log_arg = log.display().to_string();
+    let args = ["--client-tls", "open", "--tls-cert", &cert, "--tls-key", &key, "--tls-keylog", &log_arg];
+    let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+    let upstream = format!("postgres://app:correct-pw-1@127.0.0.1:{}/app", server.port);
+    let proxy = Proxy::start(&upstream, &args);
+    let answer = Who::Psql.log_in(proxy.addr, &with("require"));
+    assert!(answer.ok, "{answer:?}");
+    let text = std::fs::read_to_string(&log).unwrap();
+    let randoms: std::collections::BTreeSet<_> = text
+        .lines()
+        .filter(|line| line.starts_with("CLIENT_TRAFFIC_SECRET_0 "))
+        .filter_map(|line| line.split(' ').nth(1))
+        .collect();
+    assert_eq!(randoms.len(), 2, "one session a leg:\n{text}");
+    assert_eq!(log.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(proxy.stderr().contains("can read the traffic"), "{}", proxy.stderr());
+}
+
+/// A verifying client comes through with nothing changed but the port, as the README promises for `auto` with
+/// the server's own certificate.
+#[test]
+fn many_clients_at_once_are_opened() {
+    let server = server();
+    let (cert, key) = (files().fill("{good.crt}"), files().fill("{good.key}"));
+    let args: Vec<String> =
+        ["--tls-cert", &cert, "--tls-key", &key].iter().map(|arg| (*arg).to_owned()).collect();
+    let proxy = Proxy::start(&format!("127.0.0.1:{}", server.port), &args);
+    let login = Login {
+        ca: Some(files().fill("{ca}").into()),
+        options: vec![("channel_binding", "require".to_owned())],
+        sslmode: "verify-full",
+        ..login()
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let answer = Who::Psql.log_in(proxy.addr, &login);
+                assert!(answer.ok, "{answer:?}");
+            });
+        }
+    });
+    let seen = proxy.wait_handshakes(8, Duration::from_secs(15));
+    assert_eq!(seen.len(), 8);
+    assert!(
+        seen.iter().all(|report| report["outcome"] == "ok" && report["client_tls"]["version"] == "TLSv1.3"),
+        "{seen:?}"
+    );
+}
