@@ -17,4 +17,5 @@ pub mod password;
 pub mod report;
 pub mod secret;
 pub mod serverlog;
+pub mod severity;
 pub mod wire;

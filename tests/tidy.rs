@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 /// The rooms by floor. A room imports only from floors below its own.
 const FLOORS: [&[&str]; 7] = [
-    &["wire", "secret"],
+    &["wire", "secret", "severity"],
     &["handshake", "password", "hba", "conninfo", "serverlog", "certs"],
     &["diagnose"],
     &["report", "capture"],

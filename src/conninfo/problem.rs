@@ -2,27 +2,7 @@
 
 use std::fmt;
 
-/// How bad a [`Problem`] is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Severity {
-    /// Worth knowing.
-    Info,
-    /// Some drivers read the string in another way, or refuse it.
-    Warning,
-    /// The string does not say what its author meant.
-    Error,
-}
-
-impl Severity {
-    /// `error`, `warning` or `info`, as reports spell it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Info => "info",
-            Self::Warning => "warning",
-            Self::Error => "error",
-        }
-    }
-}
+pub use crate::severity::Severity;
 
 /// One finding. Neither text ever quotes a password, or anything that might be a piece of one.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -19,7 +19,10 @@ pub(super) fn not_a_client(record: &Record, context: &Context<'_>) -> Option<Fin
     };
     match record.first {
         None if record.client_bytes == 0 && client_left => {
-            probe(Step::Startup, "tcp_probe", "it connected and closed without sending a byte".into())
+            // Real clients do so, too: lib/pq's first connection with `sslmode=prefer`, the slower of two
+            // that were dialled at once (RFC 8305), one that gave up.
+            let evidence = "it connected and closed without sending a byte";
+            Some(Finding::likely(Step::Startup, Cause::NotAClient, evidence).variant("tcp_probe"))
         }
         None if client_left => {
             let count = record.client_bytes;

@@ -11,6 +11,7 @@ use crate::serverlog::{Certainty, Fact};
 use super::admin::{AdminFacts, Backends, RoleFacts, Salt, SecretKind};
 use super::context::Context;
 use super::finding::Confidence;
+use super::session::missing_variant;
 use super::{Cause, Finding};
 
 /// What the server's log says about one login.
@@ -94,16 +95,6 @@ fn role_name(record: &Record) -> String {
     text(name.get(..63.min(name.len())).unwrap_or_default())
 }
 
-/// The variant of a missing role that its name alone shows.
-fn missing_variant(record: &Record) -> &'static str {
-    let name = record.user().unwrap_or_default();
-    match () {
-        () if name.len() > 63 => "name_truncated",
-        () if name.trim_ascii() != name => "blank_in_name",
-        () => "absent",
-    }
-}
-
 fn logged(record: &Record, log: &LogFacts, mut finding: Finding) -> Finding {
     let confidence = match log.certainty {
         Certainty::Strong => Confidence::Proven,
@@ -124,7 +115,9 @@ fn logged(record: &Record, log: &LogFacts, mut finding: Finding) -> Finding {
             // The fact is about the role at this moment, whichever connection made the server say it.
             finding = replaced(finding, cause, Confidence::Proven, evidence);
             finding = match cause {
-                Cause::RoleMissing => finding.variant(missing_variant(record)),
+                Cause::RoleMissing => missing_variant(record.user().unwrap_or_default())
+                    .into_iter()
+                    .fold(finding, Finding::variant),
                 _ => finding,
             };
             finding = variant.into_iter().fold(finding, Finding::variant);
@@ -321,13 +314,18 @@ fn role_shown(context: &Context<'_>) -> bool {
     context.mock_salt == Some(false) || context.log.is_some_and(by_log)
 }
 
+/// The variant where the catalogs were seen: they have no role of a similar name either.
+fn known_missing(record: &Record) -> &'static str {
+    missing_variant(record.user().unwrap_or_default()).unwrap_or("absent")
+}
+
 fn missing_role(record: &Record, admin: &AdminFacts, finding: Finding) -> Finding {
     let Some(similar) = admin.similar_roles.first() else { return finding };
     let name = role_name(record);
     let variant = match () {
         () if similar.eq_ignore_ascii_case(&name) => "case_differs",
         () if similar.trim() == name.trim() => "blank_in_name",
-        () => missing_variant(record),
+        () => known_missing(record),
     };
     finding.variant(variant).and(format!("--admin: there is a role \"{similar}\""))
 }
@@ -344,7 +342,7 @@ fn refused_password(record: &Record, context: &Context<'_>, admin: &AdminFacts, 
     let Some(role) = role else {
         let evidence = format!("--admin: there is no role \"{}\"", role_name(record));
         let finding = replaced(finding, Cause::RoleMissing, Confidence::Proven, evidence);
-        return missing_role(record, admin, finding.variant(missing_variant(record)));
+        return missing_role(record, admin, finding.variant(known_missing(record)));
     };
     if role.has_no_password() {
         let evidence = format!("--admin: the role \"{}\" has no password", role.name);

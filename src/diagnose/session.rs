@@ -91,12 +91,8 @@ fn role(record: &Record, error: &ErrorSeen) -> Finding {
         return finding.and("its password was accepted before, so the role exists");
     }
     let missing = |finding: Finding| {
-        let variant = match () {
-            () if user.len() > 63 => "name_truncated",
-            () if user.trim_ascii() != user => "blank_in_name",
-            () => "absent",
-        };
-        finding.variant(variant).summary(format!("there is no role {name:?} on this server"))
+        let finding = missing_variant(user).into_iter().fold(finding, Finding::variant);
+        finding.summary(format!("there is no role {name:?} on this server"))
     };
     match role_refusal(error) {
         Some((RoleRefusal::Missing, true)) => missing(Finding::proven(STEP, Cause::RoleMissing, said(error))),
@@ -109,6 +105,17 @@ fn role(record: &Record, error: &ErrorSeen) -> Finding {
                 .or(&[Cause::RoleCannotLogin])
                 .ask(&["--admin"])
         }
+    }
+}
+
+/// The variant of a missing role that its name alone shows. None for a name with capitals: unquoted
+/// names are folded, so the role may be there in another case, which only the catalogs know.
+pub(super) fn missing_variant(name: &[u8]) -> Option<&'static str> {
+    match () {
+        () if name.len() > 63 => Some("name_truncated"),
+        () if name.trim_ascii() != name => Some("blank_in_name"),
+        () if name.iter().any(u8::is_ascii_uppercase) => None,
+        () => Some("absent"),
     }
 }
 

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+pub use crate::severity::Severity;
+
 /// Where something stands in a file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
@@ -14,28 +16,6 @@ pub struct Place {
     pub column: usize,
     /// How many bytes, on this line.
     pub length: usize,
-}
-
-/// How bad a [`Problem`] is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Severity {
-    /// Worth knowing.
-    Info,
-    /// It probably does not do what its author meant.
-    Warning,
-    /// PostgreSQL refuses the file, or the line opens the server to a network.
-    Error,
-}
-
-impl Severity {
-    /// `error`, `warning` or `info`, as reports spell it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Info => "info",
-            Self::Warning => "warning",
-            Self::Error => "error",
-        }
-    }
 }
 
 /// One finding. No text of it quotes a password, and neither do the sources of an

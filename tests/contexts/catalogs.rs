@@ -48,6 +48,12 @@ pub fn cases() -> Vec<Case> {
             "role_missing/case_differs proven",
         )
         .says("\"app\""),
+        scram(
+            "a log does not say whether the role is there in another case",
+            "APP",
+            Log("log"),
+            "role_missing/- proven",
+        ),
         scram("a wrong password is proven by the administrator", "app", Admin, "password_mismatch proven"),
         scram("a wrong password is likely by stderr", "app", Log("log"), "password_rejected likely"),
         scram("a wrong password is likely by csvlog", "app", Log("csv"), "password_rejected likely"),

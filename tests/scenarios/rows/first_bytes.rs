@@ -129,7 +129,7 @@ fn who_calls() -> Vec<Row> {
     vec![
         row("a health check that only connects is a probe")
             .by(Who::Raw(|_| Ok(())))
-            .expect(probe("tcp_probe")),
+            .expect(probe("tcp_probe").confidence("likely")),
         row("an HTTP request is a probe")
             .by(Who::Raw(|wire| {
                 wire.send(b"GET /healthz HTTP/1.1\r\nHost: db\r\n\r\n")?;
