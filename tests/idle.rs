@@ -14,6 +14,8 @@ use support::proxy::Proxy;
 use support::server::{Plan, Server, Version};
 
 const SESSIONS: usize = 5_000;
+/// Sessions between two looks at the memory.
+const WINDOW: usize = 490;
 
 /// Resident memory of a process in bytes.
 fn resident(pid: u32) -> usize {
@@ -65,9 +67,15 @@ fn five_thousand_idle_sessions_cost_little_and_all_still_work() {
     };
     // The first hundred bring what does not grow: threads, buffers, the allocator's arenas.
     let mut sessions: Vec<TcpStream> = (0..100).map(|_| log_in()).collect();
-    let before = resident(proxy.pid());
-    sessions.extend((sessions.len()..SESSIONS).map(|_| log_in()));
-    let each = resident(proxy.pid()).saturating_sub(before) / (SESSIONS - 100);
+    let mut sizes = vec![resident(proxy.pid())];
+    while sessions.len() < SESSIONS {
+        sessions.extend((0..WINDOW).map(|_| log_in()));
+        sizes.push(resident(proxy.pid()));
+    }
+    let mut grown: Vec<usize> =
+        sizes.windows(2).map(|pair| pair[1].saturating_sub(pair[0]) / WINDOW).collect();
+    grown.sort_unstable();
+    let (each, all) = (grown[grown.len() / 2], (sizes[sizes.len() - 1] - sizes[0]) / (SESSIONS - 100));
     for (number, session) in sessions.iter_mut().enumerate() {
         let byte = [number.to_le_bytes()[0]];
         session.write_all(&byte).expect("a session that is open");
@@ -75,9 +83,11 @@ fn five_thousand_idle_sessions_cost_little_and_all_still_work() {
         session.read_exact(&mut back).expect("a session that is open");
         assert_eq!(back, byte, "session {number}");
     }
-    println!("{each} bytes for each of {SESSIONS} idle sessions");
-    // HAProxy's is 3.4 kB. On a busy machine reports still wait when this is measured, and count too.
-    assert!(each < 3_400, "{each} bytes for each idle session");
+    println!("{each} bytes for each of {SESSIONS} idle sessions, {all} with the reports that waited meanwhile");
+    // HAProxy's is 3.4 kB. A busy machine lets reports wait, whose room the heap keeps: once, not for
+    // each session, so it shows in a few windows and not in the one in the middle.
+    assert!(each < 2_500, "{each} bytes for each idle session: {grown:?}");
+    assert!(all < 3_400, "{all} bytes for each session, with waiting reports: {grown:?}");
     assert_eq!(proxy.handshakes().len(), 0, "nothing failed");
 }
 
