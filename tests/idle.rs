@@ -83,7 +83,9 @@ fn five_thousand_idle_sessions_cost_little_and_all_still_work() {
         session.read_exact(&mut back).expect("a session that is open");
         assert_eq!(back, byte, "session {number}");
     }
-    println!("{each} bytes for each of {SESSIONS} idle sessions, {all} with the reports that waited meanwhile");
+    println!(
+        "{each} bytes for each of {SESSIONS} idle sessions, {all} with the reports that waited meanwhile"
+    );
     // HAProxy's is 3.4 kB. A busy machine lets reports wait, whose room the heap keeps: once, not for
     // each session, so it shows in a few windows and not in the one in the middle.
     assert!(each < 2_500, "{each} bytes for each idle session: {grown:?}");

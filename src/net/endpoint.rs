@@ -3,7 +3,9 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+#[cfg(all(target_os = "linux", not(feature = "portable-engine")))]
+use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -123,6 +125,7 @@ pub(super) struct Ahead {
 }
 
 /// A leg taken out of the runtime.
+#[cfg(all(target_os = "linux", not(feature = "portable-engine")))]
 #[derive(Debug)]
 pub enum Carried {
     /// The socket's bytes are the protocol's.
@@ -154,6 +157,7 @@ impl Socket {
         }
     }
 
+    #[cfg(all(target_os = "linux", not(feature = "portable-engine")))]
     fn into_fd(self) -> io::Result<OwnedFd> {
         Ok(match self {
             Self::Tcp(stream) => stream.into_std()?.into(),
@@ -164,6 +168,7 @@ impl Socket {
 
 impl Stream {
     /// Takes the leg out of the runtime; its socket stays nonblocking.
+    #[cfg(all(target_os = "linux", not(feature = "portable-engine")))]
     pub(super) fn into_carried(self) -> io::Result<Carried> {
         Ok(match self {
             Self::Plain(socket) => Carried::Plain(socket.into_fd()?),
@@ -181,6 +186,12 @@ impl Stream {
                 Carried::Tls(ahead.socket.into_fd()?, Box::new(connection))
             }
         })
+    }
+
+    /// The portable engine carries in the runtime.
+    #[cfg(not(all(target_os = "linux", not(feature = "portable-engine"))))]
+    pub(super) fn into_carried(self) -> io::Result<Self> {
+        Ok(self)
     }
 
     /// The plain socket; `None` under TLS.

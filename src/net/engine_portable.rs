@@ -1,14 +1,14 @@
-//! The engine where there is no epoll: the same surface over tokio's own copy loop.
+//! The engine where there is no epoll: the same surface over tasks of tokio's.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use tokio::net::{TcpStream, UnixStream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::watch;
 
 use super::endpoint::Stream;
 use super::{Guard, Totals};
+use crate::handshake::{Close, Side};
 
 /// A set of relay tasks on the calling runtime.
 #[derive(Debug)]
@@ -23,20 +23,19 @@ impl Engine {
         Ok(Self { pairs: Arc::default(), generation: watch::Sender::new(0) })
     }
 
-    /// Takes over a pair of nonblocking sockets; must be called inside a tokio runtime.
-    pub fn add(&self, client: OwnedFd, server: OwnedFd, guard: Box<dyn Guard>) -> std::io::Result<()> {
-        let (mut client, mut server) = (adopt(client)?, adopt(server)?);
+    /// Takes over a pair of legs; must be called inside a tokio runtime.
+    pub(super) fn add(&self, client: Stream, server: Stream, guard: Box<dyn Guard>) -> std::io::Result<()> {
         let pairs = Arc::clone(&self.pairs);
         let mut generation = self.generation.subscribe();
         pairs.fetch_add(1, Ordering::Relaxed);
         tokio::spawn(async move {
-            let copied = tokio::select! {
-                copied = tokio::io::copy_bidirectional(&mut client, &mut server) => copied.unwrap_or_default(),
-                _ = generation.changed() => (0, 0),
+            let (up, down) = (AtomicU64::new(0), AtomicU64::new(0));
+            let first = tokio::select! {
+                first = both(client, server, (&up, &down)) => Some(first),
+                _ = generation.changed() => None,
             };
-            drop((client, server));
             pairs.fetch_sub(1, Ordering::Relaxed);
-            guard.ended(Totals { client_bytes: copied.0, server_bytes: copied.1, first: None });
+            guard.ended(Totals { client_bytes: up.into_inner(), server_bytes: down.into_inner(), first });
         });
         Ok(())
     }
@@ -52,11 +51,54 @@ impl Engine {
     }
 }
 
-fn adopt(fd: OwnedFd) -> std::io::Result<Stream> {
-    let is_unix = rustix::net::getsockname(&fd)?.address_family() == rustix::net::AddressFamily::UNIX;
-    Ok(if is_unix {
-        Stream::Unix(UnixStream::from_std(fd.into())?)
-    } else {
-        Stream::Tcp(TcpStream::from_std(fd.into())?)
-    })
+/// Carries both directions until both have ended, or one has broken; says who stopped first.
+async fn both(client: Stream, server: Stream, (up, down): (&AtomicU64, &AtomicU64)) -> (Side, Close) {
+    let (from_client, to_client) = tokio::io::split(client);
+    let (from_server, to_server) = tokio::io::split(server);
+    let mut up = std::pin::pin!(carry(Side::Client, from_client, to_server, up));
+    let mut down = std::pin::pin!(carry(Side::Server, from_server, to_client, down));
+    tokio::select! {
+        first = &mut up => {
+            if first.1 == Close::Eof {
+                down.await;
+            }
+            first
+        }
+        first = &mut down => {
+            if first.1 == Close::Eof {
+                up.await;
+            }
+            first
+        }
+    }
 }
+
+/// Carries what `side` says; gives the side that ended it, and how.
+async fn carry(
+    side: Side,
+    mut from: ReadHalf<Stream>,
+    mut to: WriteHalf<Stream>,
+    carried: &AtomicU64,
+) -> (Side, Close) {
+    let other = if side == Side::Client { Side::Server } else { Side::Client };
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let count = match from.read(&mut buffer).await {
+            Ok(0) => {
+                // A receiver that is already gone can't be told, and does not need to be.
+                let _ = to.shutdown().await;
+                return (side, Close::Eof);
+            }
+            Ok(count) => count,
+            Err(_) => return (side, Close::Reset),
+        };
+        let bytes = buffer.get(..count).unwrap_or_default();
+        if to.write_all(bytes).await.is_err() || to.flush().await.is_err() {
+            return (other, Close::Reset);
+        }
+        carried.fetch_add(count as u64, Ordering::Relaxed);
+    }
+}
+
+/// Read at once in each direction.
+const BUFFER: usize = 16 * 1024;

@@ -10,31 +10,34 @@
 //! It interprets no more than the first packet's kind and what the observer says. Carry first, look
 //! second: no observer, sink or limit delays a byte that was accepted.
 
+mod buffers;
 mod cancel;
 mod dial;
 mod endpoint;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(feature = "portable-engine")))]
 pub mod engine;
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(all(target_os = "linux", not(feature = "portable-engine"))))]
 #[path = "engine_portable.rs"]
 pub mod engine;
 mod legs;
 mod limits;
 mod listener;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(feature = "portable-engine")))]
 mod pair;
 mod proxy;
 mod sasl;
 mod session;
 mod tls;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(feature = "portable-engine")))]
 mod tls_pair;
 mod watch;
 
 use std::time::{Duration, SystemTime};
 
 pub use dial::{DialAttempt, DialError};
-pub use endpoint::{Carried, Listen, PeerAddr, Upstream, UpstreamHost};
+#[cfg(all(target_os = "linux", not(feature = "portable-engine")))]
+pub use endpoint::Carried;
+pub use endpoint::{Listen, PeerAddr, Upstream, UpstreamHost};
 pub use limits::{Limits, Which};
 pub use proxy::{Config, Proxy, ProxyHandle};
 pub use tls::{ClientTls, Identity, IdentityError, Login, Roots, RootsError, ServerTls, TlsConfig};

@@ -9,6 +9,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 
 use super::Sink;
+use super::buffers::Buffers;
 use super::cancel::CancelKeys;
 use super::dial::Dialer;
 use super::endpoint::{Listen, PeerAddr, Upstream};
@@ -52,7 +53,7 @@ impl Proxy {
             limits: config.limits,
             dialer: Dialer::new(config.upstream, addrs.clone()),
             engine: Engine::start(config.relay_threads.unwrap_or_else(default_threads))?,
-            registry: Arc::new(Registry { sink, keys: CancelKeys::default() }),
+            registry: Arc::new(Registry { sink, keys: CancelKeys::default(), buffers: Buffers::default() }),
             gate: Gate::new(config.limits),
             next_id: AtomicU64::new(1),
             phase: watch::Sender::new(Phase::Running),
@@ -144,6 +145,7 @@ impl Shared {
 pub(super) struct Registry {
     pub(super) sink: Arc<dyn Sink>,
     pub(super) keys: CancelKeys,
+    pub(super) buffers: Buffers,
 }
 
 impl std::fmt::Debug for Registry {

@@ -120,7 +120,7 @@ pub(super) struct Ends {
 
 async fn serve(shared: Arc<Shared>, client: Socket, mut facts: Facts, permit: Permit, login: LoginPermit) {
     let registry = Arc::clone(&shared.registry);
-    let mut watch = Watch::new(facts.id, facts.accepted, &*registry.sink);
+    let mut watch = Watch::new(facts.id, facts.accepted, &registry);
     let mut ends = Ends { client: Some(Stream::Plain(client)), server: None };
     // On the heap, and gone before the session is handed over.
     let verdict = Box::pin(in_time(&shared, &mut ends, &mut facts, &mut watch)).await;

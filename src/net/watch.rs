@@ -12,12 +12,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::handshake::{Attention, Chunk, Close, Observer, Side};
 
 use super::Sink;
+use super::buffers::Buffers;
 use super::endpoint::Stream;
+use super::proxy::Registry;
 
 /// Both directions of a connection that is watched, and the observer.
 pub(super) struct Watch<'a> {
-    pub(super) up: Leg,
-    pub(super) down: Leg,
+    pub(super) up: Leg<'a>,
+    pub(super) down: Leg<'a>,
     /// Who stopped first, how and when.
     pub(super) first: Option<(Side, Close, Duration)>,
     pub(super) observer: Observer,
@@ -39,11 +41,14 @@ enum Told {
 }
 
 /// One direction.
-#[derive(Debug, Default)]
-pub(super) struct Leg {
+#[derive(Debug)]
+pub(super) struct Leg<'a> {
+    pool: &'a Buffers,
     buffer: Vec<u8>,
     start: usize,
     end: usize,
+    /// So much of the buffer may hold what somebody said.
+    used: usize,
     /// Bytes written on.
     pub(super) bytes: u64,
     eof: bool,
@@ -62,8 +67,9 @@ pub(super) enum Pause {
 }
 
 impl<'a> Watch<'a> {
-    pub(super) fn new(id: u64, accepted: Instant, sink: &'a dyn Sink) -> Self {
-        let (up, down) = (Leg::default(), Leg::default());
+    pub(super) fn new(id: u64, accepted: Instant, registry: &'a Registry) -> Self {
+        let (up, down) = (Leg::new(&registry.buffers), Leg::new(&registry.buffers));
+        let sink = &*registry.sink;
         let observer = Observer::new();
         Self { up, down, first: None, observer, accepted, id, sink, reading: true, told: Told::No }
     }
@@ -82,7 +88,7 @@ impl<'a> Watch<'a> {
         std::future::poll_fn(|context| {
             self.poll_leg(context, Side::Client, client, server, before);
             self.poll_leg(context, Side::Server, client, server, before);
-            let empty = |leg: &Leg| leg.over || (leg.start == leg.end && !leg.unflushed);
+            let empty = |leg: &Leg<'_>| leg.over || (leg.start == leg.end && !leg.unflushed);
             if empty(&self.up) && empty(&self.down) { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
@@ -123,15 +129,21 @@ impl<'a> Watch<'a> {
 
     /// Reads once from a client that has no server yet; `Ok(0)` when it has hung up.
     pub(super) async fn read_first(&mut self, client: &mut Stream) -> std::io::Result<usize> {
-        self.up.make_room();
         let leg = &mut self.up;
         let count = std::future::poll_fn(|context| {
+            leg.make_room();
             let mut buffer = ReadBuf::new(leg.buffer.get_mut(leg.end..).unwrap_or_default());
-            ready!(Pin::new(&mut *client).poll_read(context, &mut buffer))?;
-            Poll::Ready(Ok::<_, std::io::Error>(buffer.filled().len()))
+            match Pin::new(&mut *client).poll_read(context, &mut buffer) {
+                Poll::Ready(read) => Poll::Ready(read.map(|()| buffer.filled().len())),
+                Poll::Pending => {
+                    leg.leave_room();
+                    Poll::Pending
+                }
+            }
         })
         .await?;
         leg.end += count;
+        leg.used = leg.used.max(leg.end);
         Ok(count)
     }
 
@@ -151,11 +163,17 @@ impl<'a> Watch<'a> {
     /// Puts bytes of `from` into our hands: they are carried on, and looked at, before what is read next.
     pub(super) fn put(&mut self, from: Side, bytes: &[u8]) {
         let leg = self.leg(from);
-        let mut all = leg.waiting().to_vec();
-        all.extend_from_slice(bytes);
-        (leg.start, leg.end) = (0, all.len());
-        all.resize(all.len().max(BUFFER), 0);
-        leg.buffer = all;
+        leg.make_room();
+        leg.buffer.copy_within(leg.start..leg.end, 0);
+        let kept = leg.end - leg.start;
+        (leg.start, leg.end) = (0, kept + bytes.len());
+        if leg.buffer.len() < leg.end {
+            leg.buffer.resize(leg.end, 0);
+        }
+        if let Some(room) = leg.buffer.get_mut(kept..leg.end) {
+            room.copy_from_slice(bytes);
+        }
+        leg.used = leg.used.max(leg.end);
     }
 
     /// Takes what was put (or read) of `from` out of our hands again, unseen.
@@ -250,10 +268,17 @@ impl<'a> Watch<'a> {
         let leg = self.leg(side);
         leg.make_room();
         let mut buffer = ReadBuf::new(&mut leg.buffer);
-        let read = ready!(Pin::new(from).poll_read(context, &mut buffer));
+        let read = Pin::new(from).poll_read(context, &mut buffer);
         let count = buffer.filled().len();
+        let Poll::Ready(read) = read else {
+            leg.leave_room();
+            return Poll::Pending;
+        };
         match read {
-            Ok(()) if count > 0 => (leg.start, leg.end) = (0, count),
+            Ok(()) if count > 0 => {
+                (leg.start, leg.end) = (0, count);
+                leg.used = leg.used.max(count);
+            }
             Ok(()) => {
                 leg.eof = true;
                 self.note_close(side, Close::Eof);
@@ -267,7 +292,7 @@ impl<'a> Watch<'a> {
         Poll::Ready(())
     }
 
-    fn leg(&mut self, side: Side) -> &mut Leg {
+    fn leg(&mut self, side: Side) -> &mut Leg<'a> {
         match side {
             Side::Client => &mut self.up,
             Side::Server => &mut self.down,
@@ -275,15 +300,27 @@ impl<'a> Watch<'a> {
     }
 }
 
-impl Leg {
+impl<'a> Leg<'a> {
+    fn new(pool: &'a Buffers) -> Self {
+        let buffer = Vec::new();
+        Self { pool, buffer, start: 0, end: 0, used: 0, bytes: 0, eof: false, over: false, unflushed: false }
+    }
+
     fn waiting(&self) -> &[u8] {
         self.buffer.get(self.start..self.end).unwrap_or_default()
     }
 
-    /// The buffer comes with the first bytes, so that a silent stranger has none.
+    /// The buffer comes with the bytes and goes with them: who waits holds none.
     fn make_room(&mut self) {
         if self.buffer.is_empty() {
-            self.buffer = vec![0; BUFFER];
+            self.buffer = self.pool.take();
+        }
+    }
+
+    fn leave_room(&mut self) {
+        if self.start == self.end {
+            self.pool.give(std::mem::take(&mut self.buffer), self.used);
+            self.used = 0;
         }
     }
 
@@ -295,12 +332,15 @@ impl Leg {
     }
 }
 
+impl Drop for Leg<'_> {
+    fn drop(&mut self) {
+        self.pool.give(std::mem::take(&mut self.buffer), self.used);
+    }
+}
+
 pub(super) fn other(side: Side) -> Side {
     match side {
         Side::Client => Side::Server,
         Side::Server => Side::Client,
     }
 }
-
-/// A buffer of the handshake phase: holds the longest startup packet, and any login's messages.
-const BUFFER: usize = 16 * 1024;
