@@ -32,6 +32,8 @@ pub struct OpenedTls {
     pub certificate_requested: bool,
     /// We have sent a certificate of our own as a client.
     pub certificate_sent: bool,
+    /// That certificate, in DER.
+    pub shown: Option<Vec<u8>>,
 }
 
 /// Certificates kept of a chain; real ones have two to four.

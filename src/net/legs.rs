@@ -283,7 +283,11 @@ impl Meeting<'_, '_> {
                 self.watch.opened();
                 Ok(Next::Greet)
             }
-            Err((fault, seen)) => {
+            Err((mut fault, seen)) => {
+                if fault.kind == FaultKind::Cipher && hello.is_some_and(|hello| is_too_old(&hello)) {
+                    // What such a client lacks first depends on the library's order of looking.
+                    fault.kind = FaultKind::Version;
+                }
                 self.watch.observer.legs().client = Some(seen);
                 if self.shared.tls.pass_from_now_on(self.facts.peer.ip()) {
                     self.watch.observer.legs().passed_through = Some(PassedThrough::ClientNeeds);
@@ -458,12 +462,14 @@ impl Meeting<'_, '_> {
         let host = self.facts.host.clone();
         let asked = self.watch.observer.legs().client.as_ref().and_then(|client| client.server_name.clone());
         match connector.connect(socket, &host, asked.as_deref(), verify, self.facts.accepted).await {
-            Ok((stream, seen)) => {
+            Ok((stream, mut seen)) => {
+                seen.direct = self.shared.tls.config.direct;
                 self.ends.server = Some(stream);
                 self.watch.observer.legs().server = Some(seen);
                 Ok(Ok(()))
             }
-            Err(refused) => {
+            Err(mut refused) => {
+                refused.seen.direct = self.shared.tls.config.direct;
                 self.watch.observer.legs().server = Some(refused.seen);
                 Ok(Err(Box::new(refused.fault)))
             }
@@ -540,6 +546,11 @@ impl Meeting<'_, '_> {
     }
 }
 
+/// Whether a client offers nothing that we speak.
+fn is_too_old(hello: &ClientHello) -> bool {
+    hello.versions.iter().all(|word| *word < TLS_1_2)
+}
+
 /// The user of a startup packet.
 fn startup_user(packet: &[u8]) -> Option<Vec<u8>> {
     match Untagged::decode(packet.get(4..)?).ok()? {
@@ -552,7 +563,10 @@ fn startup_user(packet: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// What a client is told when the server's leg has no TLS that will do.
-const NO_SERVER_TLS: &str = "pgwhy could not establish TLS with the database server (see pgwhy's report)";
+pub(super) const NO_SERVER_TLS: &str = "pgwhy could not establish TLS with the database server (see pgwhy's report)";
+
+/// TLS 1.2 on the wire.
+const TLS_1_2: u16 = 0x0303;
 
 /// A ClientHello is a few hundred bytes, with post-quantum key shares some 1,800; rustls reads no
 /// longer handshake message than 64 KiB, and ours is in our first buffer.

@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::certs::end_point_hash;
 use crate::handshake::driver::recognise;
-use crate::handshake::opened::Bridged;
+use crate::handshake::opened::{Bridged, FaultKind};
 use crate::handshake::{Close, Side};
 use crate::password::bridge::{Bridge, Credential, ENTROPY, Event, Leg, Moves, Need, Outcome, SCRAM_PLUS};
 use crate::wire::backend::{Authentication, Backend};
@@ -24,7 +24,8 @@ use super::Ending;
 use super::endpoint::Stream;
 use super::proxy::Shared;
 use super::session::{Ends, Facts, Verdict};
-use super::tls::ClientTls;
+use super::legs::NO_SERVER_TLS;
+use super::tls::{ClientTls, fault_of};
 use super::watch::Watch;
 
 type Step<T> = Result<T, Box<Verdict>>;
@@ -64,6 +65,8 @@ enum Heard {
     Server(Message),
     /// The server sent something that is no message, or nothing more.
     ServerDone,
+    /// The server ended TLS with this alert.
+    ServerAlert(u8),
     Client(Vec<u8>),
     ClientDone(Close),
 }
@@ -83,6 +86,7 @@ impl Exchange<'_, '_> {
                 // NegotiateProtocolVersion and notices come before.
                 Heard::Server(message) => self.forward(message.tag, &message.body).await?,
                 Heard::ServerDone => return self.let_go(),
+                Heard::ServerAlert(code) => return self.alerted(code),
                 Heard::Client(bytes) => {
                     // Nothing of the client's has a place here; the server is to judge that.
                     self.watch.put(Side::Client, &bytes);
@@ -165,7 +169,7 @@ impl Exchange<'_, '_> {
                     self.forward(message.tag, &message.body).await?;
                     break false;
                 }
-                Heard::ServerDone => break false,
+                Heard::ServerDone | Heard::ServerAlert(_) => break false,
             }
         };
         self.watch.put(Side::Client, &client);
@@ -220,7 +224,7 @@ impl Exchange<'_, '_> {
                     Moves::default()
                 }
                 Heard::ClientDone(how) => return self.client_done(how),
-                Heard::ServerDone => return self.let_go(),
+                Heard::ServerDone | Heard::ServerAlert(_) => return self.let_go(),
             };
         }
     }
@@ -312,6 +316,26 @@ impl Exchange<'_, '_> {
         Err(Box::new(Verdict::Ending(Ending::Closed)))
     }
 
+    fn server_failed(&mut self, error: &std::io::Error) -> Heard {
+        match fault_of(error) {
+            FaultKind::Alert(code) => Heard::ServerAlert(code),
+            _ => {
+                // Asked again, the socket might call it an ordinary end.
+                self.watch.note_close(Side::Server, Close::Reset);
+                Heard::ServerDone
+            }
+        }
+    }
+
+    /// In TLS 1.3 the server judges our certificate when the handshake is over for us, so that its alert is the answer
+    /// to the startup packet.
+    fn alerted(&mut self, code: u8) -> Step<()> {
+        let connector = self.shared.tls.connector();
+        let fault = connector.map(|connector| connector.fault(FaultKind::Alert(code), &self.facts.host));
+        self.watch.observer.legs().fault = fault;
+        Err(Box::new(Verdict::Refused(Ending::Failed, "08006", NO_SERVER_TLS)))
+    }
+
     /// What is still in our hands goes on the common way.
     #[allow(clippy::unnecessary_wraps, reason = "it ends every branch of a step")]
     fn let_go(&mut self) -> Step<()> {
@@ -332,7 +356,8 @@ impl Exchange<'_, '_> {
             let (mut from_server, mut from_client) = ([0; READ], [0; READ]);
             tokio::select! {
                 count = self.server.read(&mut from_server) => match count {
-                    Ok(0) | Err(_) => return Heard::ServerDone,
+                    Ok(0) => return Heard::ServerDone,
+                    Err(error) => return self.server_failed(&error),
                     Ok(count) => self.ahead.extend_from_slice(from_server.get(..count).unwrap_or_default()),
                 },
                 count = self.client.read(&mut from_client) => return match count {

@@ -218,7 +218,7 @@ impl SaltedKeys {
 }
 
 /// What a failed handshake says about itself.
-fn fault_of(error: &io::Error) -> FaultKind {
+pub(super) fn fault_of(error: &io::Error) -> FaultKind {
     let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) else {
         return match error.kind() {
             io::ErrorKind::UnexpectedEof
