@@ -6,6 +6,7 @@ use crate::handshake::opened::{CertificateFault, FaultKind, Legs, OpenedTls, Pas
 use crate::handshake::{Close, Record, Side, Step};
 use crate::wire::tls::{Alert, version_name};
 
+use super::context::Context;
 use super::{Cause, Confidence, Finding, Leg, Warning};
 
 /// Why TLS of ours did not come about, or what our presence broke.
@@ -264,7 +265,8 @@ fn client_alert(legs: &Legs, fault: &TlsFault, code: u8) -> Finding {
 
 /// The client's clock says so; whose certificate it is does not matter then.
 fn expired(legs: &Legs, evidence: String) -> Finding {
-    let finding = Finding::proven(Step::TlsHandshake, Cause::ServerCertUntrusted, evidence).variant("expired");
+    let finding =
+        Finding::proven(Step::TlsHandshake, Cause::ServerCertUntrusted, evidence).variant("expired");
     if legs.client.as_ref().is_some_and(|client| client.has_servers_certificate) {
         return finding;
     }
@@ -331,10 +333,13 @@ fn another_names_certificate(record: &Record, legs: &Legs) -> Option<Finding> {
         Finding::likely(Step::AuthRequest, Cause::ClientCertRejected, evidence).or(&[Cause::IdentFailed])
     };
     let finding = finding.variant("user_mismatch").on(Leg::Proxy);
-    let finding = finding.summary(format!("the certificate that pgwhy shows the server does not name the role {user:?}"));
+    let finding = finding
+        .summary(format!("the certificate that pgwhy shows the server does not name the role {user:?}"));
     let shown = server.shown.as_deref().and_then(|leaf| Certificate::parse(leaf).ok());
     let finding = match shown.and_then(|leaf| leaf.subject.common_name) {
-        Some(name) => finding.and(format!("the common name of --server-cert is {name:?}, and the role {user:?}")),
+        Some(name) => {
+            finding.and(format!("the common name of --server-cert is {name:?}, and the role {user:?}"))
+        }
         None => finding,
     };
     Some(finding.fix("give pgwhy a certificate whose common name is the role's (--server-cert), or map the name in pg_ident.conf"))
@@ -394,6 +399,24 @@ pub(super) fn warnings(record: &Record) -> Vec<Warning> {
     warnings
 }
 
+/// A login was passed through unopened since the server refuses the expected password, and the server ended it
+/// within moments: it refused the client as well, most likely for the same password.
+pub(super) fn refused_unseen(record: &Record, context: &Context<'_>) -> Option<Finding> {
+    let why = record.legs.as_deref()?.passed_through?;
+    let (side, how, _) = context.opaque?.closed?;
+    if why != PassedThrough::PasswordRefused || side != Side::Server || how != Close::Eof {
+        return None;
+    }
+    let evidence = "the server ended the client's encrypted login itself, as it does after refusing one";
+    Some(
+        Finding::likely(Step::ScramClientFinal, Cause::PasswordMismatch, evidence)
+            .or(&[Cause::HbaNoEntry, Cause::RoleMissing, Cause::DatabaseMissing])
+            .and("the server refused the expected password when pgwhy tried it (which is why this login was not opened)")
+            .summary("the server refuses the expected password, and has refused this login, whose inside was not seen")
+            .fix("give client and pgwhy the password that the server has; --client-tls open shows what the client sends"),
+    )
+}
+
 /// What is worth knowing of a connection that was passed through although it might have been opened.
 pub(super) fn note(record: &Record) -> Option<String> {
     let why = match record.legs.as_deref()?.passed_through? {
@@ -404,9 +427,24 @@ pub(super) fn note(record: &Record) -> Option<String> {
             "--tls-cert is not the server's certificate, and no password is known"
         }
         PassedThrough::ServerFailed => "TLS between pgwhy and the server did not come about",
+        PassedThrough::PasswordRefused => {
+            "the server refused the expected password when pgwhy tried it, and the client may have another"
+        }
         PassedThrough::ClientNeeds => "an earlier login of this client failed on pgwhy's certificate",
     };
     Some(format!("passed through unopened: {why}"))
+}
+
+/// The client sent one password, pgwhy the expected one, and the server saw the latter alone: whether it would have
+/// taken the client's, nobody knows.
+fn neither(mut finding: Finding) -> Finding {
+    finding.confidence = Confidence::Likely;
+    finding.summary = "the server refuses the expected password, with which pgwhy logs in for a client that binds to its TLS; the client sent another one, which the server never saw".into();
+    finding = finding
+        .on(Leg::Proxy)
+        .and("pgwhy logged in to the server with the expected password, and the server refused it");
+    finding.fix = vec!["give pgwhy the password that the server has, or none; or use --client-tls auto or passthrough, so that the server judges the client's own".into()];
+    finding
 }
 
 /// What our own login on the server's leg adds to a refusal of the client's password.
@@ -414,9 +452,7 @@ pub(super) fn bridged(record: &Record, finding: Finding) -> Finding {
     let Some(bridged) = record.legs.as_deref().and_then(|legs| legs.bridged) else { return finding };
     match bridged.server_accepts {
         Some(true) => finding.and("pgwhy logged in to the server with the expected password at the same time, and the server accepted it"),
-        Some(false) if bridged.client_fits == Some(false) => {
-            finding.and("pgwhy tried the expected password on the server at the same time, and the server refused it too")
-        }
+        Some(false) if bridged.client_fits == Some(false) => neither(finding),
         _ => finding,
     }
 }

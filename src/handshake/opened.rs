@@ -169,6 +169,8 @@ pub enum PassedThrough {
     OtherCertificate,
     /// TLS between us and the server did not come about.
     ServerFailed,
+    /// The server refuses the password that we know, and the client's may be another.
+    PasswordRefused,
     /// A client of this address needed it before.
     ClientNeeds,
 }

@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use crate::certs::Certificate;
 use crate::handshake::opened::{FaultKind, FellBack, PassedThrough, TlsFault};
 use crate::handshake::{Close, Side};
+use crate::password::bridge::Worth;
 use crate::wire::error_fields::ErrorFields;
 use crate::wire::first::First;
 use crate::wire::frontend::Untagged;
@@ -30,6 +31,7 @@ use super::endpoint::{PeerAddr, Stream};
 use super::proxy::Shared;
 use super::session::{ENCRYPTION_REQUEST, Ends, Facts, Verdict, greet, more};
 use super::tls::{ALPN, ClientTls, PATIENCE, ServerTls, Verify};
+use super::trial;
 use super::watch::Watch;
 
 /// Where the meeting has led.
@@ -319,6 +321,7 @@ impl Meeting<'_, '_> {
                 let side = self.shared.tls.server_side();
                 let leaf = seen.chain.first().map(Vec::as_slice);
                 let own = side.as_ref().is_some_and(|side| side.is_given() && leaf == Some(side.leaf()));
+                let login = self.shared.tls.config.login.as_ref().filter(|_| auto && !own);
                 let unfit = if seen.certificate_requested && !connector.has_certificate() {
                     Some(PassedThrough::CertificateRequested)
                 } else if !own && self.shared.tls.config.login.is_none() {
@@ -329,6 +332,11 @@ impl Meeting<'_, '_> {
                 if let Some(why) = unfit.filter(|_| auto) {
                     self.shared.tls.pass_from_now_on(self.facts.peer.ip());
                     return Ok(Some(why));
+                }
+                if let Some(login) = login
+                    && trial::worth(self.shared, login, true).await == Worth::Fails
+                {
+                    return Ok(Some(PassedThrough::PasswordRefused));
                 }
                 self.watch.observer.legs().server = Some(seen);
                 self.ends.server = Some(stream);
@@ -563,7 +571,8 @@ fn startup_user(packet: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// What a client is told when the server's leg has no TLS that will do.
-pub(super) const NO_SERVER_TLS: &str = "pgwhy could not establish TLS with the database server (see pgwhy's report)";
+pub(super) const NO_SERVER_TLS: &str =
+    "pgwhy could not establish TLS with the database server (see pgwhy's report)";
 
 /// TLS 1.2 on the wire.
 const TLS_1_2: u16 = 0x0303;

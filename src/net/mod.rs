@@ -29,6 +29,7 @@ mod session;
 mod tls;
 #[cfg(target_os = "linux")]
 mod tls_pair;
+mod trial;
 mod watch;
 
 use std::time::{Duration, SystemTime};
