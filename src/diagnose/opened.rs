@@ -399,22 +399,36 @@ pub(super) fn warnings(record: &Record) -> Vec<Warning> {
     warnings
 }
 
-/// A login was passed through unopened since the server refuses the expected password, and the server ended it
-/// within moments: it refused the client as well, most likely for the same password.
+/// A login was passed through unopened since the server refuses the expected password, and ended where a refusal
+/// ends it: most likely the client sent that password too.
 pub(super) fn refused_unseen(record: &Record, context: &Context<'_>) -> Option<Finding> {
     let why = record.legs.as_deref()?.passed_through?;
-    let (side, how, _) = context.opaque?.closed?;
-    if why != PassedThrough::PasswordRefused || side != Side::Server || how != Close::Eof {
+    let (_, how, _) = context.opaque?.closed?;
+    let ended = matches!(how, Close::Eof | Close::Reset);
+    if why != PassedThrough::PasswordRefused || !ended || !ends_as_refused(record) {
         return None;
     }
-    let evidence = "the server ended the client's encrypted login itself, as it does after refusing one";
+    let evidence = "the server refused the expected password when pgwhy tried it, which is why this login was not opened";
     Some(
-        Finding::likely(Step::ScramClientFinal, Cause::PasswordMismatch, evidence)
-            .or(&[Cause::HbaNoEntry, Cause::RoleMissing, Cause::DatabaseMissing])
-            .and("the server refused the expected password when pgwhy tried it (which is why this login was not opened)")
-            .summary("the server refuses the expected password, and has refused this login, whose inside was not seen")
-            .fix("give client and pgwhy the password that the server has; --client-tls open shows what the client sends"),
+        Finding::likely(Step::ScramClientFinal, Cause::PasswordDiffersOnServer, evidence)
+            .or(&[Cause::PasswordMismatch, Cause::RoleMissing])
+            .and("the client's encrypted login ended after an answer that is as short as an error message")
+            .summary("the server refuses the expected password, and it seems this login too, whose inside was not seen")
+            .fix("set the password at the server (ALTER ROLE … PASSWORD), or give client and pgwhy the one that is in force there; --client-tls open shows what the client sends"),
     )
+}
+
+/// After its last message, goodbyes aside, the client got something as short as an error message: who is let in gets
+/// the server's parameters.
+fn ends_as_refused(record: &Record) -> bool {
+    let records = record.tls.as_ref().map(|tls| tls.encrypted.as_slice()).unwrap_or_default();
+    let last = records.iter().rposition(|(from, size, _)| *from == Side::Client && *size > GOODBYE);
+    let answer = records.iter().skip(last.map_or(records.len(), |last| last + 1));
+    let answer: usize = answer
+        .filter(|(from, size, _)| *from == Side::Server && *size > GOODBYE)
+        .map(|(_, size, _)| size)
+        .sum();
+    (1..=SHORT_ANSWER).contains(&answer)
 }
 
 /// What is worth knowing of a connection that was passed through although it might have been opened.
@@ -459,3 +473,10 @@ pub(super) fn bridged(record: &Record, finding: Finding) -> Finding {
 
 /// TLS 1.3 on the wire.
 const TLS_1_3: u16 = 0x0304;
+
+/// A close_notify has 19 bytes in TLS 1.3; a Terminate has 22, and is no goodbye here: who was
+/// refused says none.
+const GOODBYE: usize = 19;
+
+/// An error message has 100 to 200 bytes; the parameters of a session more than 400.
+const SHORT_ANSWER: usize = 300;
