@@ -84,6 +84,11 @@ impl Target {
         }
     }
 
+    /// The database that the connection string names.
+    pub(super) fn database(&self) -> Option<String> {
+        self.conninfo.database.clone()
+    }
+
     /// The connection string, to show, without its password.
     pub(super) fn shown(&self) -> String {
         self.conninfo.display_redacted()

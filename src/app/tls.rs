@@ -139,11 +139,13 @@ pub(super) fn config(args: &TlsArgs, target: &Target, listen: &[String]) -> Resu
     let hints = target.tls_hints();
     let client = args.client_tls.mode();
     let server = args.server_tls.mode();
-    let login = target
-        .expected
-        .as_ref()
-        .map(|expected| Login { user: expected.user.clone(), password: expected.password.clone() });
-    let auto_opens = client == net::ClientTls::Auto && login.is_some() && !hints.clients_verify;
+    let login = target.expected.as_ref().map(|expected| Login {
+        user: expected.user.clone(),
+        database: target.database(),
+        password: expected.password.clone(),
+    });
+    let named = login.as_ref().is_some_and(|login| login.user.is_some());
+    let auto_opens = client == net::ClientTls::Auto && named && !hints.clients_verify;
     let identity = match (&args.tls_cert, &args.tls_key) {
         (Some(cert), Some(key)) => Some(read_identity(("--tls-cert", cert), ("--tls-key", key))?),
         _ if auto_opens

@@ -69,7 +69,8 @@ fn diagnose_whole(record: &Record, context: &Context<'_>) -> Diagnosis {
         .or_else(|| path::not_postgres(record))
         .or_else(|| encryption::negotiation(record, context))
         .or_else(|| if opened::has_opened(record) { None } else { encryption::tls(record, context) })
-        .or_else(|| refused(record, context));
+        .or_else(|| refused(record, context))
+        .or_else(|| opened::refused_unseen(record, context));
     match finding {
         Some(finding) => Diagnosis::failed(settled(record, context, finding)),
         None if encryption::is_opaque(record) => {

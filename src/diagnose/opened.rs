@@ -6,6 +6,7 @@ use crate::handshake::opened::{CertificateFault, FaultKind, Legs, OpenedTls, Pas
 use crate::handshake::{Close, Record, Side, Step};
 use crate::wire::tls::{Alert, version_name};
 
+use super::context::Context;
 use super::{Cause, Confidence, Finding, Leg, Warning};
 
 /// Why TLS of ours did not come about, or what our presence broke.
@@ -17,7 +18,9 @@ pub(super) fn finding(record: &Record) -> Option<Finding> {
     match &legs.fault {
         Some(fault) if fault.leg == Side::Server => Some(server(legs, fault)),
         Some(fault) => Some(client(record, legs, fault)),
-        None => silent_refusal(record, legs),
+        None => silent_refusal(record, legs)
+            .or_else(|| another_names_certificate(record, legs))
+            .or_else(|| certificate_without_answer(record, legs)),
     }
 }
 
@@ -68,6 +71,13 @@ fn server(legs: &Legs, fault: &TlsFault) -> Finding {
             let evidence =
                 format!("{count} bytes came in clear behind the server's answer to the SSLRequest");
             Finding::proven(Step::SslRequest, Cause::PlaintextInjected, evidence).on(Leg::Server)
+        }
+        FaultKind::Closed if legs.server.as_ref().is_some_and(|server| server.direct) => {
+            let evidence = "pgwhy began TLS with the server without an SSLRequest (sslnegotiation=direct), and the server closed without an answer";
+            Finding::likely(Step::TlsHandshake, Cause::DirectTlsUnsupported, evidence)
+                .or(&[Cause::TlsCut])
+                .on(Leg::Server)
+                .fix("remove sslnegotiation=direct from pgwhy's connection string: PostgreSQL knows it from 17 on")
         }
         FaultKind::Closed => tls(Cause::TlsCut, "the server closed in the TLS handshake with pgwhy, without an alert"),
         FaultKind::NotTls(byte) => {
@@ -236,17 +246,14 @@ fn client_alert(legs: &Legs, fault: &TlsFault, code: u8) -> Finding {
     let name = Alert { level: 2, description: code }.name();
     let evidence = format!("the client sent pgwhy alert {code} ({name})");
     match code {
+        45 => expired(legs, evidence),
         70 => tls(Cause::TlsVersionMismatch, evidence),
         40 | 47 | 71 => tls(Cause::TlsCipherMismatch, evidence),
         120 => tls(Cause::AlpnMissing, evidence),
         42..=46 | 48 => {
             let finding = Finding::proven(Step::TlsHandshake, Cause::ServerCertUntrusted, evidence);
             let finding = refused_ours(legs, finding);
-            match (finding.variant, code) {
-                (None, 48) => finding.variant("unknown_ca"),
-                (None, 45) => finding.variant("expired"),
-                _ => finding,
-            }
+            if finding.variant.is_none() && code == 48 { finding.variant("unknown_ca") } else { finding }
         }
         // Given up by the client's program, or closed in good order.
         0 | 90 => distrust(legs, &evidence),
@@ -254,6 +261,20 @@ fn client_alert(legs: &Legs, fault: &TlsFault, code: u8) -> Finding {
             .on(Leg::Client)
             .and_maybe(fault.host.as_ref().map(|host| format!("the server's name is {host}"))),
     }
+}
+
+/// The client's clock says so; whose certificate it is does not matter then.
+fn expired(legs: &Legs, evidence: String) -> Finding {
+    let finding =
+        Finding::proven(Step::TlsHandshake, Cause::ServerCertUntrusted, evidence).variant("expired");
+    if legs.client.as_ref().is_some_and(|client| client.has_servers_certificate) {
+        return finding;
+    }
+    finding
+        .on(Leg::Proxy)
+        .and("the certificate is pgwhy's (--tls-cert), not the server's")
+        .summary("the client says that the certificate which pgwhy shows it has expired")
+        .fix("renew the file of --tls-cert (pgwhy shows it without a restart); if its dates are right, set the client's clock")
 }
 
 /// A certificate of ours was refused: if it is not the server's, that is our doing.
@@ -290,6 +311,54 @@ fn silent_refusal(record: &Record, legs: &Legs) -> Option<Finding> {
     let left = matches!(record.first_close(), Some((Side::Client, Close::Eof | Close::Reset, _)));
     left.then(|| {
         distrust(legs, "the TLS handshake was complete, and the client closed before its startup packet")
+    })
+}
+
+/// The server's line asks for nothing and refuses: `cert` where the certificate names another role, `ident` and
+/// `peer` where the system does (auth.c, auth_failed). The words alone tell them apart.
+fn another_names_certificate(record: &Record, legs: &Legs) -> Option<Finding> {
+    let server = legs.server.as_ref().filter(|server| server.certificate_sent)?;
+    let error = record.error.as_ref().filter(|error| error.sqlstate() == "28000")?;
+    if error.routine() != "auth_failed" || !record.requests.is_empty() {
+        return None;
+    }
+    let said = text(error.get(b'M').unwrap_or_default());
+    let user = text(record.user().unwrap_or_default());
+    let evidence = format!("the server said 28000 in auth_failed before any authentication request: {said}");
+    let finding = if said.starts_with("certificate authentication failed") {
+        Finding::proven(Step::AuthRequest, Cause::ClientCertRejected, evidence)
+    } else if said.starts_with("Ident authentication") || said.starts_with("Peer authentication") {
+        return None;
+    } else {
+        Finding::likely(Step::AuthRequest, Cause::ClientCertRejected, evidence).or(&[Cause::IdentFailed])
+    };
+    let finding = finding.variant("user_mismatch").on(Leg::Proxy);
+    let finding = finding
+        .summary(format!("the certificate that pgwhy shows the server does not name the role {user:?}"));
+    let shown = server.shown.as_deref().and_then(|leaf| Certificate::parse(leaf).ok());
+    let finding = match shown.and_then(|leaf| leaf.subject.common_name) {
+        Some(name) => {
+            finding.and(format!("the common name of --server-cert is {name:?}, and the role {user:?}"))
+        }
+        None => finding,
+    };
+    Some(finding.fix("give pgwhy a certificate whose common name is the role's (--server-cert), or map the name in pg_ident.conf"))
+}
+
+/// In TLS 1.3 the server judges a client's certificate after the handshake is over for the client; a reset can
+/// overtake its alert.
+fn certificate_without_answer(record: &Record, legs: &Legs) -> Option<Finding> {
+    let server = legs.server.as_ref()?;
+    let judged_late = server.certificate_sent && server.version == Some(TLS_1_3);
+    let unanswered = record.startup.is_some() && record.requests.is_empty() && record.error.is_none();
+    let unanswered = unanswered && record.session.authenticated.is_none();
+    let left = matches!(record.first_close(), Some((Side::Server, Close::Eof | Close::Reset, _)));
+    (judged_late && unanswered && left).then(|| {
+        let evidence = "pgwhy showed the server a certificate (--server-cert), and the server closed without an answer to the startup packet: in TLS 1.3 that is where it refuses one";
+        Finding::likely(Step::TlsHandshake, Cause::ClientCertRejected, evidence)
+            .or(&[Cause::ClosedWithoutAnswer, Cause::TlsCut])
+            .on(Leg::Proxy)
+            .fix("--server-cert must be signed by an authority of the server's ssl_ca_file, and be valid now; the server's log has the reason")
     })
 }
 
@@ -330,6 +399,38 @@ pub(super) fn warnings(record: &Record) -> Vec<Warning> {
     warnings
 }
 
+/// A login was passed through unopened since the server refuses the expected password, and ended where a refusal
+/// ends it: most likely the client sent that password too.
+pub(super) fn refused_unseen(record: &Record, context: &Context<'_>) -> Option<Finding> {
+    let why = record.legs.as_deref()?.passed_through?;
+    let (_, how, _) = context.opaque?.closed?;
+    let ended = matches!(how, Close::Eof | Close::Reset);
+    if why != PassedThrough::PasswordRefused || !ended || !ends_as_refused(record) {
+        return None;
+    }
+    let evidence = "the server refused the expected password when pgwhy tried it, which is why this login was not opened";
+    Some(
+        Finding::likely(Step::ScramClientFinal, Cause::PasswordDiffersOnServer, evidence)
+            .or(&[Cause::PasswordMismatch, Cause::RoleMissing])
+            .and("the client's encrypted login ended after an answer that is as short as an error message")
+            .summary("the server refuses the expected password, and it seems this login too, whose inside was not seen")
+            .fix("set the password at the server (ALTER ROLE … PASSWORD), or give client and pgwhy the one that is in force there; --client-tls open shows what the client sends"),
+    )
+}
+
+/// After its last message, goodbyes aside, the client got something as short as an error message: who is let in gets
+/// the server's parameters.
+fn ends_as_refused(record: &Record) -> bool {
+    let records = record.tls.as_ref().map(|tls| tls.encrypted.as_slice()).unwrap_or_default();
+    let last = records.iter().rposition(|(from, size, _)| *from == Side::Client && *size > GOODBYE);
+    let answer = records.iter().skip(last.map_or(records.len(), |last| last + 1));
+    let answer: usize = answer
+        .filter(|(from, size, _)| *from == Side::Server && *size > GOODBYE)
+        .map(|(_, size, _)| size)
+        .sum();
+    (1..=SHORT_ANSWER).contains(&answer)
+}
+
 /// What is worth knowing of a connection that was passed through although it might have been opened.
 pub(super) fn note(record: &Record) -> Option<String> {
     let why = match record.legs.as_deref()?.passed_through? {
@@ -340,9 +441,24 @@ pub(super) fn note(record: &Record) -> Option<String> {
             "--tls-cert is not the server's certificate, and no password is known"
         }
         PassedThrough::ServerFailed => "TLS between pgwhy and the server did not come about",
+        PassedThrough::PasswordRefused => {
+            "the server refused the expected password when pgwhy tried it, and the client may have another"
+        }
         PassedThrough::ClientNeeds => "an earlier login of this client failed on pgwhy's certificate",
     };
     Some(format!("passed through unopened: {why}"))
+}
+
+/// The client sent one password, pgwhy the expected one, and the server saw the latter alone: whether it would have
+/// taken the client's, nobody knows.
+fn neither(mut finding: Finding) -> Finding {
+    finding.confidence = Confidence::Likely;
+    finding.summary = "the server refuses the expected password, with which pgwhy logs in for a client that binds to its TLS; the client sent another one, which the server never saw".into();
+    finding = finding
+        .on(Leg::Proxy)
+        .and("pgwhy logged in to the server with the expected password, and the server refused it");
+    finding.fix = vec!["give pgwhy the password that the server has, or none; or use --client-tls auto or passthrough, so that the server judges the client's own".into()];
+    finding
 }
 
 /// What our own login on the server's leg adds to a refusal of the client's password.
@@ -350,9 +466,17 @@ pub(super) fn bridged(record: &Record, finding: Finding) -> Finding {
     let Some(bridged) = record.legs.as_deref().and_then(|legs| legs.bridged) else { return finding };
     match bridged.server_accepts {
         Some(true) => finding.and("pgwhy logged in to the server with the expected password at the same time, and the server accepted it"),
-        Some(false) if bridged.client_fits == Some(false) => {
-            finding.and("pgwhy tried the expected password on the server at the same time, and the server refused it too")
-        }
+        Some(false) if bridged.client_fits == Some(false) => neither(finding),
         _ => finding,
     }
 }
+
+/// TLS 1.3 on the wire.
+const TLS_1_3: u16 = 0x0304;
+
+/// A close_notify has 19 bytes in TLS 1.3; a Terminate has 22, and is no goodbye here: who was
+/// refused says none.
+const GOODBYE: usize = 19;
+
+/// An error message has 100 to 200 bytes; the parameters of a session more than 400.
+const SHORT_ANSWER: usize = 300;

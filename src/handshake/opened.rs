@@ -32,6 +32,8 @@ pub struct OpenedTls {
     pub certificate_requested: bool,
     /// We have sent a certificate of our own as a client.
     pub certificate_sent: bool,
+    /// That certificate, in DER.
+    pub shown: Option<Vec<u8>>,
 }
 
 /// Certificates kept of a chain; real ones have two to four.
@@ -167,6 +169,8 @@ pub enum PassedThrough {
     OtherCertificate,
     /// TLS between us and the server did not come about.
     ServerFailed,
+    /// The server refuses the password that we know, and the client's may be another.
+    PasswordRefused,
     /// A client of this address needed it before.
     ClientNeeds,
 }

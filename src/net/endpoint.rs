@@ -1,7 +1,7 @@
 //! Addresses and streams: TCP and Unix sockets behind one face.
 
 use std::fmt;
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 #[cfg(all(target_os = "linux", not(feature = "portable-engine")))]
 use std::os::fd::OwnedFd;
@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -117,11 +117,16 @@ pub(super) enum Stream {
 }
 
 /// A socket some of whose bytes were read before: they come first.
+///
+/// Who refuses a handshake sends an alert and closes, while we may be writing still. The write fails then, and the
+/// alert waits to be read: so a failed write is told by the next read that finds nothing more.
 #[derive(Debug)]
 pub(super) struct Ahead {
     bytes: Vec<u8>,
     start: usize,
     socket: Socket,
+    /// The other end takes nothing more; what is written is lost.
+    broken: Option<io::ErrorKind>,
 }
 
 /// A leg taken out of the runtime.
@@ -136,8 +141,27 @@ pub enum Carried {
 
 impl Ahead {
     pub(super) fn new(bytes: Vec<u8>, socket: Socket) -> Self {
-        Self { bytes, start: 0, socket }
+        Self { bytes, start: 0, socket, broken: None }
     }
+
+    /// Takes a failure of writing for a success, to be told by a read.
+    fn put_off(&mut self, written: io::Result<usize>, length: usize) -> io::Result<usize> {
+        match written {
+            Err(error) if is_lost(error.kind()) => {
+                self.broken = Some(error.kind());
+                Ok(length)
+            }
+            written => written,
+        }
+    }
+}
+
+/// Whether the other end is gone, so that reading ends as well.
+fn is_lost(kind: io::ErrorKind) -> bool {
+    matches!(
+        kind,
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted
+    )
 }
 
 impl Socket {
@@ -247,6 +271,17 @@ impl AsyncWrite for Socket {
         }
     }
 
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+        }
+    }
+
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         // Sockets keep nothing back.
         Poll::Ready(Ok(()))
@@ -269,7 +304,13 @@ impl AsyncRead for Ahead {
         let this = self.get_mut();
         let rest = this.bytes.get(this.start..).unwrap_or_default();
         if rest.is_empty() {
-            return Pin::new(&mut this.socket).poll_read(context, buffer);
+            let before = buffer.filled().len();
+            let read = ready!(Pin::new(&mut this.socket).poll_read(context, buffer));
+            return Poll::Ready(match this.broken {
+                // The kernel tells an error once, and the write has had it.
+                Some(kind) if read.is_ok() && buffer.filled().len() == before => Err(kind.into()),
+                _ => read,
+            });
         }
         let count = rest.len().min(buffer.remaining());
         buffer.put_slice(rest.get(..count).unwrap_or_default());
@@ -284,7 +325,31 @@ impl AsyncRead for Ahead {
 
 impl AsyncWrite for Ahead {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().socket).poll_write(context, bytes)
+        let this = self.get_mut();
+        if this.broken.is_some() {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        let written = ready!(Pin::new(&mut this.socket).poll_write(context, bytes));
+        Poll::Ready(this.put_off(written, bytes.len()))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let length = slices.iter().map(|slice| slice.len()).sum();
+        if this.broken.is_some() {
+            return Poll::Ready(Ok(length));
+        }
+        let written = ready!(Pin::new(&mut this.socket).poll_write_vectored(context, slices));
+        Poll::Ready(this.put_off(written, length))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        // A flight of a handshake is several records: one packet is enough for them.
+        true
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

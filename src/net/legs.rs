@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use crate::certs::Certificate;
 use crate::handshake::opened::{FaultKind, FellBack, PassedThrough, TlsFault};
 use crate::handshake::{Close, Side};
+use crate::password::bridge::Worth;
 use crate::wire::error_fields::ErrorFields;
 use crate::wire::first::First;
 use crate::wire::frontend::Untagged;
@@ -30,6 +31,7 @@ use super::endpoint::{PeerAddr, Stream};
 use super::proxy::Shared;
 use super::session::{ENCRYPTION_REQUEST, Ends, Facts, Verdict, greet, more};
 use super::tls::{ALPN, ClientTls, PATIENCE, ServerTls, Verify};
+use super::trial;
 use super::watch::Watch;
 
 /// Where the meeting has led.
@@ -283,7 +285,11 @@ impl Meeting<'_, '_> {
                 self.watch.opened();
                 Ok(Next::Greet)
             }
-            Err((fault, seen)) => {
+            Err((mut fault, seen)) => {
+                if fault.kind == FaultKind::Cipher && hello.is_some_and(|hello| is_too_old(&hello)) {
+                    // What such a client lacks first depends on the library's order of looking.
+                    fault.kind = FaultKind::Version;
+                }
                 self.watch.observer.legs().client = Some(seen);
                 if self.shared.tls.pass_from_now_on(self.facts.peer.ip()) {
                     self.watch.observer.legs().passed_through = Some(PassedThrough::ClientNeeds);
@@ -315,6 +321,7 @@ impl Meeting<'_, '_> {
                 let side = self.shared.tls.server_side();
                 let leaf = seen.chain.first().map(Vec::as_slice);
                 let own = side.as_ref().is_some_and(|side| side.is_given() && leaf == Some(side.leaf()));
+                let login = self.shared.tls.config.login.as_ref().filter(|_| auto && !own);
                 let unfit = if seen.certificate_requested && !connector.has_certificate() {
                     Some(PassedThrough::CertificateRequested)
                 } else if !own && self.shared.tls.config.login.is_none() {
@@ -325,6 +332,11 @@ impl Meeting<'_, '_> {
                 if let Some(why) = unfit.filter(|_| auto) {
                     self.shared.tls.pass_from_now_on(self.facts.peer.ip());
                     return Ok(Some(why));
+                }
+                if let Some(login) = login
+                    && trial::worth(self.shared, login, true).await == Worth::Fails
+                {
+                    return Ok(Some(PassedThrough::PasswordRefused));
                 }
                 self.watch.observer.legs().server = Some(seen);
                 self.ends.server = Some(stream);
@@ -458,12 +470,14 @@ impl Meeting<'_, '_> {
         let host = self.facts.host.clone();
         let asked = self.watch.observer.legs().client.as_ref().and_then(|client| client.server_name.clone());
         match connector.connect(socket, &host, asked.as_deref(), verify, self.facts.accepted).await {
-            Ok((stream, seen)) => {
+            Ok((stream, mut seen)) => {
+                seen.direct = self.shared.tls.config.direct;
                 self.ends.server = Some(stream);
                 self.watch.observer.legs().server = Some(seen);
                 Ok(Ok(()))
             }
-            Err(refused) => {
+            Err(mut refused) => {
+                refused.seen.direct = self.shared.tls.config.direct;
                 self.watch.observer.legs().server = Some(refused.seen);
                 Ok(Err(Box::new(refused.fault)))
             }
@@ -540,6 +554,11 @@ impl Meeting<'_, '_> {
     }
 }
 
+/// Whether a client offers nothing that we speak.
+fn is_too_old(hello: &ClientHello) -> bool {
+    hello.versions.iter().all(|word| *word < TLS_1_2)
+}
+
 /// The user of a startup packet.
 fn startup_user(packet: &[u8]) -> Option<Vec<u8>> {
     match Untagged::decode(packet.get(4..)?).ok()? {
@@ -552,7 +571,11 @@ fn startup_user(packet: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// What a client is told when the server's leg has no TLS that will do.
-const NO_SERVER_TLS: &str = "pgwhy could not establish TLS with the database server (see pgwhy's report)";
+pub(super) const NO_SERVER_TLS: &str =
+    "pgwhy could not establish TLS with the database server (see pgwhy's report)";
+
+/// TLS 1.2 on the wire.
+const TLS_1_2: u16 = 0x0303;
 
 /// A ClientHello is a few hundred bytes, with post-quantum key shares some 1,800; rustls reads no
 /// longer handshake message than 64 KiB, and ours is in our first buffer.

@@ -30,6 +30,7 @@ mod session;
 mod tls;
 #[cfg(all(target_os = "linux", not(feature = "portable-engine")))]
 mod tls_pair;
+mod trial;
 mod watch;
 
 use std::time::{Duration, SystemTime};

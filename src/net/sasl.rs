@@ -3,9 +3,10 @@
 //! SCRAM binds a login to its TLS channel, so it can't always be carried from leg to leg. Up to the
 //! server's AuthenticationSASL messages are carried whole; then one of these follows:
 //!
-//! - the password is known: both legs are logged in on their own ([`crate::password::bridge`]);
+//! - the password is known, and works: both legs are logged in on their own ([`crate::password::bridge`]);
 //! - the client's leg is in clear: SCRAM-SHA-256-PLUS is taken out of the offer;
-//! - the client may need a certificate that we do not have: it is told so, and passed through next time;
+//! - the client binds to a certificate of ours: that can't be carried, so it is bridged with a password that is
+//!   not known to work; or told so, and passed through next time;
 //! - otherwise it is carried as it is.
 
 use std::sync::Arc;
@@ -14,17 +15,22 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::certs::end_point_hash;
 use crate::handshake::driver::recognise;
-use crate::handshake::opened::Bridged;
+use crate::handshake::opened::{Bridged, FaultKind};
 use crate::handshake::{Close, Side};
-use crate::password::bridge::{Bridge, Credential, ENTROPY, Event, Leg, Moves, Need, Outcome, SCRAM_PLUS};
+use crate::password::bridge::{
+    Bridge, Credential, ENTROPY, Event, Leg, Moves, Need, Outcome, SCRAM_PLUS, Worth,
+};
+use crate::password::scram::Key;
 use crate::wire::backend::{Authentication, Backend};
 use crate::wire::frontend::SaslInitialResponse;
 
 use super::Ending;
 use super::endpoint::Stream;
+use super::legs::NO_SERVER_TLS;
 use super::proxy::Shared;
 use super::session::{Ends, Facts, Verdict};
-use super::tls::ClientTls;
+use super::tls::{ClientTls, Login, fault_of};
+use super::trial;
 use super::watch::Watch;
 
 type Step<T> = Result<T, Box<Verdict>>;
@@ -54,9 +60,17 @@ struct Exchange<'e, 'w> {
 }
 
 /// A message, its type apart.
-struct Message {
-    tag: u8,
-    body: Vec<u8>,
+pub(super) struct Message {
+    pub(super) tag: u8,
+    pub(super) body: Vec<u8>,
+}
+
+/// What followed the offer.
+enum First {
+    /// A whole message of the client, and whatever it sent with it.
+    Message(Vec<u8>),
+    /// Something else.
+    Other,
 }
 
 /// Who spoke.
@@ -64,6 +78,8 @@ enum Heard {
     Server(Message),
     /// The server sent something that is no message, or nothing more.
     ServerDone,
+    /// The server ended TLS with this alert.
+    ServerAlert(u8),
     Client(Vec<u8>),
     ClientDone(Close),
 }
@@ -83,6 +99,7 @@ impl Exchange<'_, '_> {
                 // NegotiateProtocolVersion and notices come before.
                 Heard::Server(message) => self.forward(message.tag, &message.body).await?,
                 Heard::ServerDone => return self.let_go(),
+                Heard::ServerAlert(code) => return self.alerted(code),
                 Heard::Client(bytes) => {
                     // Nothing of the client's has a place here; the server is to judge that.
                     self.watch.put(Side::Client, &bytes);
@@ -118,9 +135,13 @@ impl Exchange<'_, '_> {
         if let Some(login) = login
             && Bridge::is_possible(&mechanisms)
         {
-            let credential = Credential::secret(login.password.expose())
-                .unwrap_or_else(|_| Credential::Password(login.password.clone()));
-            return self.bridge(credential, &user, body).await;
+            let worth = trial::worth(self.shared, login, self.server.is_tls()).await;
+            if worth == Worth::Works {
+                return self.bridge(login, &user, body, None).await;
+            }
+            if self.client.is_tls() && !self.shows_servers_certificate() {
+                return self.bridge_or_carry(login, &user, body).await;
+            }
         }
         let plus = mechanisms.contains(&SCRAM_PLUS);
         if plus && !self.client.is_tls() && !self.takes_plus_in_clear() {
@@ -132,12 +153,56 @@ impl Exchange<'_, '_> {
             return self.let_go();
         }
         self.forward(b'R', body).await?;
-        let legs = self.watch.observer.legs();
-        let same = legs.client.as_ref().is_some_and(|client| client.has_servers_certificate);
+        let same = self.shows_servers_certificate();
         if plus && self.client.is_tls() && !same && self.shared.tls.config.client == ClientTls::Auto {
             return self.guard().await;
         }
         self.let_go()
+    }
+
+    fn shows_servers_certificate(&mut self) -> bool {
+        let client = self.watch.observer.legs().client.as_ref();
+        client.is_some_and(|client| client.has_servers_certificate)
+    }
+
+    /// A password that is not known to work is better not used: a client that does not bind to its channel is carried,
+    /// and only one that does is bridged, as it could not get in otherwise.
+    async fn bridge_or_carry(&mut self, login: &Login, user: &[u8], offer: &[u8]) -> Step<()> {
+        self.forward(b'R', offer).await?;
+        let first = match self.client_first().await? {
+            First::Message(first) => first,
+            First::Other => return self.let_go(),
+        };
+        if first.get(5..).is_some_and(binds) {
+            return self.bridge(login, user, offer, Some(first)).await;
+        }
+        self.watch.put(Side::Client, &first);
+        self.let_go()
+    }
+
+    /// The client's answer to the offer; `Other` where something else is next, which is in our hands.
+    async fn client_first(&mut self) -> Step<First> {
+        let mut client = Vec::new();
+        loop {
+            match self.hear().await {
+                Heard::Client(bytes) => {
+                    client.extend_from_slice(&bytes);
+                    match cut(&client) {
+                        Cut::Partial => {}
+                        Cut::Whole(_) => return Ok(First::Message(client)),
+                        Cut::Nonsense => break,
+                    }
+                }
+                Heard::ClientDone(how) => return self.client_done(how).map(|()| First::Other),
+                Heard::Server(message) => {
+                    self.forward(message.tag, &message.body).await?;
+                    break;
+                }
+                Heard::ServerDone | Heard::ServerAlert(_) => break,
+            }
+        }
+        self.watch.put(Side::Client, &client);
+        Ok(First::Other)
     }
 
     /// Npgsql takes an offer without PLUS for a server that can't bind, and says `y`, which a server
@@ -149,26 +214,9 @@ impl Exchange<'_, '_> {
     /// `auto` has opened TLS for a user whose password it does not know: one that needs channel binding
     /// gets one clear error, and is passed through from then on.
     async fn guard(&mut self) -> Step<()> {
-        let mut client = Vec::new();
-        let needs = loop {
-            match self.hear().await {
-                Heard::Client(bytes) => {
-                    client.extend_from_slice(&bytes);
-                    match cut(&client) {
-                        Cut::Partial => {}
-                        Cut::Whole(length) => break client.get(5..length).is_some_and(needs_binding),
-                        Cut::Nonsense => break false,
-                    }
-                }
-                Heard::ClientDone(how) => return self.client_done(how),
-                Heard::Server(message) => {
-                    self.forward(message.tag, &message.body).await?;
-                    break false;
-                }
-                Heard::ServerDone => break false,
-            }
-        };
-        self.watch.put(Side::Client, &client);
+        let First::Message(first) = self.client_first().await? else { return self.let_go() };
+        let needs = first.get(5..).is_some_and(needs_binding);
+        self.watch.put(Side::Client, &first);
         if needs && self.shared.tls.pass_from_now_on(self.facts.peer.ip()) {
             self.watch.look_at_first_bytes();
             self.watch.observer.legs().binding_refused = true;
@@ -177,21 +225,24 @@ impl Exchange<'_, '_> {
         self.let_go()
     }
 
-    /// Logs in on both legs.
-    async fn bridge(&mut self, credential: Credential, user: &[u8], offer: &[u8]) -> Step<()> {
+    /// Logs in on both legs. `first` is the client's answer to the server's own offer, where it has had that already.
+    async fn bridge(&mut self, login: &Login, user: &[u8], offer: &[u8], first: Option<Vec<u8>>) -> Step<()> {
         let mut entropy = [0; ENTROPY];
         if rustls::crypto::aws_lc_rs::default_provider().secure_random.fill(&mut entropy).is_err() {
             return Err(Box::new(Verdict::Ending(Ending::Closed)));
         }
-        let credential = Arc::new(credential);
+        let credential = Arc::new(login.credential());
         let (client_leg, server_leg) = (self.client_leg(), self.server_leg());
         let mut bridge = Bridge::new(Credential::clone(&credential), user, client_leg, server_leg, &entropy);
-        let mut from_client = Vec::new();
         let mut moves = bridge.on(&Event::Server { tag: b'R', body: offer });
+        if first.is_some() {
+            moves.to_client.clear();
+        }
+        let mut from_client = first.unwrap_or_default();
         loop {
             if let Some(Need::Key { salt, iterations }) = moves.need.take() {
                 self.send(&moves).await?;
-                moves = match self.salted(&credential, salt, iterations).await {
+                moves = match salted(self.shared, &credential, salt, iterations).await {
                     Some(key) => bridge.on(&Event::KeyReady(key)),
                     None => return Err(Box::new(Verdict::Ending(Ending::Closed))),
                 };
@@ -201,7 +252,7 @@ impl Exchange<'_, '_> {
             if let Some(outcome) = bridge.outcome() {
                 let outcome = outcome.clone();
                 self.watch.put(Side::Client, &from_client);
-                return self.bridged(&outcome);
+                return self.bridged(&outcome, user).await;
             }
             if let Some(Message { tag, body }) = take_message(&mut from_client) {
                 let mut whole = Vec::new();
@@ -220,30 +271,12 @@ impl Exchange<'_, '_> {
                     Moves::default()
                 }
                 Heard::ClientDone(how) => return self.client_done(how),
-                Heard::ServerDone => return self.let_go(),
+                Heard::ServerDone | Heard::ServerAlert(_) => return self.let_go(),
             };
         }
     }
 
-    async fn salted(
-        &self,
-        credential: &Arc<Credential>,
-        salt: Vec<u8>,
-        iterations: u32,
-    ) -> Option<crate::password::scram::Key> {
-        let kept = &self.shared.keys;
-        if let Some(key) = kept.get(&salt, iterations) {
-            return Some(key);
-        }
-        let credential = Arc::clone(credential);
-        let wanted = salt.clone();
-        let made = tokio::task::spawn_blocking(move || credential.salted_password(&wanted, iterations));
-        let key = made.await.ok()??;
-        kept.put(salt, iterations, key.clone());
-        Some(key)
-    }
-
-    fn bridged(&mut self, outcome: &Outcome) -> Step<()> {
+    async fn bridged(&mut self, outcome: &Outcome, user: &[u8]) -> Step<()> {
         let (client_fits, server_accepts, ours) = match outcome {
             Outcome::Both => (Some(true), Some(true), false),
             Outcome::WrongProof { server_accepts } => (Some(false), *server_accepts, true),
@@ -252,6 +285,11 @@ impl Exchange<'_, '_> {
             }
             Outcome::Fault { .. } => (None, None, true),
         };
+        match server_accepts {
+            Some(true) => self.shared.tls.trials.learn(user, Worth::Works).await,
+            Some(false) => self.shared.tls.trials.learn(user, Worth::Fails).await,
+            None => {}
+        }
         self.watch.observer.legs().bridged =
             Some(Bridged { client_fits, server_accepts, answered_by_us: ours });
         if *outcome == Outcome::Both {
@@ -312,6 +350,26 @@ impl Exchange<'_, '_> {
         Err(Box::new(Verdict::Ending(Ending::Closed)))
     }
 
+    fn server_failed(&mut self, error: &std::io::Error) -> Heard {
+        match fault_of(error) {
+            FaultKind::Alert(code) => Heard::ServerAlert(code),
+            _ => {
+                // Asked again, the socket might call it an ordinary end.
+                self.watch.note_close(Side::Server, Close::Reset);
+                Heard::ServerDone
+            }
+        }
+    }
+
+    /// In TLS 1.3 the server judges our certificate when the handshake is over for us, so that its alert is the answer
+    /// to the startup packet.
+    fn alerted(&mut self, code: u8) -> Step<()> {
+        let connector = self.shared.tls.connector();
+        let fault = connector.map(|connector| connector.fault(FaultKind::Alert(code), &self.facts.host));
+        self.watch.observer.legs().fault = fault;
+        Err(Box::new(Verdict::Refused(Ending::Failed, "08006", NO_SERVER_TLS)))
+    }
+
     /// What is still in our hands goes on the common way.
     #[allow(clippy::unnecessary_wraps, reason = "it ends every branch of a step")]
     fn let_go(&mut self) -> Step<()> {
@@ -332,7 +390,8 @@ impl Exchange<'_, '_> {
             let (mut from_server, mut from_client) = ([0; READ], [0; READ]);
             tokio::select! {
                 count = self.server.read(&mut from_server) => match count {
-                    Ok(0) | Err(_) => return Heard::ServerDone,
+                    Ok(0) => return Heard::ServerDone,
+                    Err(error) => return self.server_failed(&error),
                     Ok(count) => self.ahead.extend_from_slice(from_server.get(..count).unwrap_or_default()),
                 },
                 count = self.client.read(&mut from_client) => return match count {
@@ -343,6 +402,24 @@ impl Exchange<'_, '_> {
             }
         }
     }
+}
+
+/// SaltedPassword, made off the I/O threads, or of before.
+pub(super) async fn salted(
+    shared: &Shared,
+    credential: &Arc<Credential>,
+    salt: Vec<u8>,
+    iterations: u32,
+) -> Option<Key> {
+    if let Some(key) = shared.keys.get(&salt, iterations) {
+        return Some(key);
+    }
+    let credential = Arc::clone(credential);
+    let wanted = salt.clone();
+    let made = tokio::task::spawn_blocking(move || credential.salted_password(&wanted, iterations));
+    let key = made.await.ok()??;
+    shared.keys.put(salt, iterations, key.clone());
+    Some(key)
 }
 
 async fn write(stream: &mut Stream, bytes: &[u8]) -> std::io::Result<()> {
@@ -374,7 +451,7 @@ fn cut(bytes: &[u8]) -> Cut {
     }
 }
 
-fn take_message(bytes: &mut Vec<u8>) -> Option<Message> {
+pub(super) fn take_message(bytes: &mut Vec<u8>) -> Option<Message> {
     let Cut::Whole(length) = cut(bytes) else { return None };
     let tag = bytes.first().copied()?;
     let body = bytes.get(5..length)?.to_vec();
@@ -384,6 +461,11 @@ fn take_message(bytes: &mut Vec<u8>) -> Option<Message> {
 
 fn put_message(out: &mut Vec<u8>, tag: u8, body: &[u8]) {
     crate::wire::frontend::encode_tagged(out, tag, body);
+}
+
+/// Whether a SASLInitialResponse binds to the channel.
+fn binds(body: &[u8]) -> bool {
+    SaslInitialResponse::decode(body).is_ok_and(|initial| initial.mechanism == SCRAM_PLUS)
 }
 
 /// Whether a SASLInitialResponse binds to the channel, or would if it could.

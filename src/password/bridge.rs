@@ -21,6 +21,7 @@
 //! works; the client is then refused in PostgreSQL's words. RFC 5802 and 7677; PostgreSQL's `auth-scram.c`,
 //! `auth-sasl.c` and `fe-auth-scram.c`.
 
+mod alone;
 mod client_leg;
 mod fault;
 mod server_leg;
@@ -34,6 +35,7 @@ use super::saslprep;
 use super::scram::{self, Key, ScramSecret};
 use crate::secret::Secret;
 use crate::wire::backend::Backend;
+pub use alone::{Alone, Worth};
 use client_leg::ClientLeg;
 pub use fault::{Fault, Side};
 use server_leg::{Progress, ServerLeg};

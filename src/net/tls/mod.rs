@@ -19,6 +19,7 @@ pub use roots::{Roots, RootsError};
 pub(super) use server_leg::Verify;
 
 use crate::handshake::opened::{CertificateFault, FaultKind, MAX_CHAIN};
+use crate::net::trial::Trials;
 use crate::password::scram::Key;
 use crate::secret::Secret;
 
@@ -94,6 +95,8 @@ pub struct TlsConfig {
 pub struct Login {
     /// Whose it is; anybody's where the connection string names no user.
     pub user: Option<String>,
+    /// The database that the connection string names.
+    pub database: Option<String>,
     /// The password, or a SCRAM secret in PostgreSQL's form.
     pub password: Secret<String>,
 }
@@ -114,6 +117,8 @@ pub(super) struct Tls {
     connector: Option<server_leg::Connector>,
     /// Addresses of clients whose TLS is not opened any more, as it broke a login of theirs.
     passed: Mutex<BTreeSet<IpAddr>>,
+    /// Whether the password that we know works.
+    pub(super) trials: Trials,
 }
 
 impl Tls {
@@ -128,6 +133,7 @@ impl Tls {
             server_side: RwLock::new(server_side),
             connector: Some(connector),
             passed: Mutex::default(),
+            trials: Trials::default(),
             config,
         })
     }
@@ -156,10 +162,11 @@ impl Tls {
         }
     }
 
-    /// `auto`: with the server's own key nothing breaks; with the password we log in ourselves.
+    /// `auto`: with the server's own key nothing breaks; with a user's password we log in ourselves.
     fn may_open(&self) -> bool {
         let Some(identity) = &self.config.identity else { return false };
-        identity.is_given() || (self.config.login.is_some() && !self.config.clients_verify)
+        let known = self.config.login.as_ref().is_some_and(|login| login.user.is_some());
+        identity.is_given() || (known && !self.config.clients_verify)
     }
 
     /// Whether TLS of clients ends here whatever the server says.
@@ -218,7 +225,7 @@ impl SaltedKeys {
 }
 
 /// What a failed handshake says about itself.
-fn fault_of(error: &io::Error) -> FaultKind {
+pub(super) fn fault_of(error: &io::Error) -> FaultKind {
     let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) else {
         return match error.kind() {
             io::ErrorKind::UnexpectedEof

@@ -100,13 +100,16 @@ impl Connector {
         let connected =
             TlsConnector::from(Arc::new(config)).connect(name, Ahead::new(Vec::new(), socket)).await;
         let certificate_requested = resolver.asked.load(Ordering::Relaxed);
-        let certificate_sent = certificate_requested && self.key.is_some();
+        let shown = self.key.as_ref().filter(|_| certificate_requested);
+        let shown = shown.and_then(|key| key.cert.first()).map(|leaf| leaf.as_ref().to_vec());
+        let certificate_sent = shown.is_some();
         match connected {
             Ok(stream) => {
                 let mut seen = facts(stream.get_ref().1, accepted, started);
                 seen.server_name = sni;
                 (seen.certificate_requested, seen.certificate_sent) =
                     (certificate_requested, certificate_sent);
+                seen.shown = shown;
                 Ok((Stream::Tls(Box::new(TlsStream::Client(stream))), seen))
             }
             Err(error) => {
@@ -117,6 +120,7 @@ impl Connector {
                     chain: check.seen(),
                     certificate_requested,
                     certificate_sent,
+                    shown,
                     ..OpenedTls::default()
                 };
                 Err(Box::new(Refused { fault: self.fault(fault_of(&error), host), seen }))

@@ -4,6 +4,7 @@ use crate::row::{At, Row, fails, login, opaque, with, works};
 use crate::support::client::{Login, Who};
 
 const KNOWN: &str = "app:correct-pw-1";
+const BEFORE: &str = "app:password-of-before";
 
 fn binding(mode: &'static str) -> Login {
     Login { options: vec![("channel_binding", "require".to_owned())], ..with(mode) }
@@ -52,6 +53,54 @@ pub fn rows() -> Vec<Row> {
             .knows("app:password-of-before")
             .psql(with("require"))
             .expect(works().or_opaque()),
+        Row::new("auto with a password of before: the client's right one binds", At::Good)
+            .knows(BEFORE)
+            .psql(binding("require"))
+            .expect(opaque()),
+        Row::new("auto with a password of before, which is the client's too", At::Good)
+            .knows(BEFORE)
+            .psql(Login { password: Some("password-of-before".into()), ..with("require") })
+            .expect(fails("scram_client_final", "password_differs_on_server", "-").confidence("likely"))
+            .evidence("the server refused the expected password when pgwhy tried it"),
+        Row::new(
+            "the server's own certificate and a password of before: the client binds to the server",
+            At::Good,
+        )
+        .args("--tls-cert {good.crt} --tls-key {good.key}")
+        .knows(BEFORE)
+        .psql(binding("require"))
+        .expect(seen()),
+        Row::new("open with a password of before: a client without binding is carried", At::Good)
+            .args("--client-tls open")
+            .knows(BEFORE)
+            .by(Who::Pg, with("require"))
+            .expect(seen()),
+        Row::new(
+            "open with a password of before: a client that binds can't get in, and that is our doing",
+            At::Good,
+        )
+        .args("--client-tls open")
+        .knows(BEFORE)
+        .psql(binding("require"))
+        .expect(fails("scram_client_final", "password_mismatch", "*").confidence("likely").leg("proxy"))
+        .evidence("the server refused it"),
+        Row::new("open with the client's password, which the server does not have", At::Good)
+            .args("--client-tls open")
+            .knows(BEFORE)
+            .psql(Login { password: Some("password-of-before".into()), ..binding("require") })
+            .expect(fails("scram_client_final", "password_differs_on_server", "-").leg("server")),
+        Row::new(
+            "a client in clear, a server with TLS, a password of before: the client's is carried",
+            At::Good,
+        )
+        .args("--server-tls require")
+        .knows(BEFORE)
+        .psql(login())
+        .expect(works().client_tls("-").server_tls("TLSv1.3")),
+        Row::new("auto with a password and no user: nobody's TLS is opened for it", At::Good)
+            .knows(":correct-pw-1")
+            .psql(binding("require"))
+            .expect(opaque()),
         Row::new("auto with the password: another user without binding", At::Good)
             .knows(KNOWN)
             .by(Who::Pg, second(false))
