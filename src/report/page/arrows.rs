@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::diagnose::Leg;
+use crate::diagnose::{Confidence, Leg};
 use crate::handshake::ladder::Rung;
 use crate::handshake::{Close, Side, Step};
 
@@ -69,7 +69,9 @@ pub(super) fn picture(sheet: &Sheet) -> Picture {
             arrows.push(end);
         }
     }
-    let leg = sheet.report.diagnosis.finding.as_ref().filter(|_| sheet.failed()).map(|found| found.leg);
+    let finding = sheet.report.diagnosis.finding.as_ref().filter(|_| sheet.failed());
+    // One of several possible causes blames nobody.
+    let leg = finding.filter(|found| found.confidence > Confidence::Possible).map(|found| found.leg);
     let blamed = leg.map(|leg| match leg {
         Leg::Client => Party::Client,
         Leg::Server => Party::Server,

@@ -74,7 +74,7 @@ fn sentence(text: &str) -> String {
 
 /// A table of all logins, where there are several.
 fn summary(out: &mut String, page: &Page, title: &str) {
-    let _ = write!(out, "<header class=\"page\"><h1>{title}</h1><p>{}</p></header>\n", list(&page.files));
+    let _ = writeln!(out, "<header class=\"page\"><h1>{title}</h1><p>{}</p></header>", list(&page.files));
     if page.sheets.is_empty() {
         out.push_str("<p class=\"card\">No login in these captures fits what was asked for.</p>\n");
         return;
@@ -85,12 +85,12 @@ fn summary(out: &mut String, page: &Page, title: &str) {
     );
     for (number, sheet) in (1..).zip(&page.sheets) {
         let (class, mark) = mark(sheet);
-        let driver = sheet.report.client.driver.map(|driver| format!("<br><small>{driver}</small>"));
+        let driver = sheet.report.client.driver.map(|driver| format!("<br> <small>{driver}</small>"));
         let sure = sheet.report.diagnosis.finding.as_ref().map(badge).unwrap_or_default();
-        let _ = write!(
+        let _ = writeln!(
             out,
             "<tr><td class=\"{class}\">{mark}</td><td><a href=\"#login-{number}\">{}</a></td>\
-             <td>{}{}</td><td>{}<br>{sure}</td><td class=\"num\">{}</td></tr>\n",
+             <td>{}{}</td><td>{}<br>{sure}</td><td class=\"num\">{}</td></tr>",
             value(&sheet.who()),
             value(&sheet.report.client.address),
             driver.unwrap_or_default(),
@@ -130,7 +130,7 @@ fn badge(finding: &Finding) -> String {
 
 fn login(out: &mut String, page: &Page, sheet: &Sheet, number: usize, alone: bool) {
     let (class, mark) = mark(sheet);
-    let _ = write!(out, "<article id=\"login-{number}\" class=\"{class}\">\n");
+    let _ = writeln!(out, "<article id=\"login-{number}\" class=\"{class}\">");
     verdict(out, sheet, mark, if alone { "h1" } else { "h2" });
     out.push_str("<div class=\"two\">\n<div class=\"main\">\n");
     if let Some(finding) = &sheet.report.diagnosis.finding {
@@ -197,9 +197,9 @@ fn reasons(out: &mut String, finding: &Finding) {
         for fix in &finding.fix {
             let _ = write!(out, "<li>{}</li>", sentence(fix));
         }
-        let _ = write!(
+        let _ = writeln!(
             out,
-            "</ul><p class=\"muted\">More: <code>pgwhy explain {}</code></p></section>\n",
+            "</ul><p class=\"muted\">More: <code>pgwhy explain {}</code></p></section>",
             finding.cause.id()
         );
     }
@@ -286,10 +286,14 @@ fn steps(out: &mut String, sheet: &Sheet) {
         };
         let took = rung.took.map(milliseconds).unwrap_or_default();
         let share = rung.took.unwrap_or_default().as_secs_f64() / whole * 100.0;
-        let _ = write!(
+        let bar = match rung.took {
+            Some(_) => format!("<span style=\"margin-left:{since:.2}%;width:{share:.2}%\"></span>"),
+            None => String::new(),
+        };
+        let _ = writeln!(
             out,
-            "<tr class=\"{class}\"><td class=\"{class}\">{mark}</td><td><code>{}</code></td><td>{}</td><td class=\"num\">{took}</td>\
-             <td class=\"bar\"><span style=\"margin-left:{since:.2}%;width:{share:.2}%\"></span></td></tr>\n",
+            "<tr class=\"{class}\"><td class=\"{class}\">{mark}</td><td><code>{}</code></td><td>{}</td>\
+             <td class=\"num\">{took}</td><td class=\"bar\">{bar}</td></tr>",
             rung.step.id(),
             value(&rung.note),
         );
@@ -301,22 +305,21 @@ fn steps(out: &mut String, sheet: &Sheet) {
 fn compared(out: &mut String, sheet: &Sheet) {
     let report = &sheet.report;
     if let Some(comparison) = &sheet.compared {
-        out.push_str(
-            "<section class=\"card scroll\"><h3>What differs from a login that worked</h3><table class=\"differs\"><thead><tr><th></th>\
-             <th>worked</th><th>this one</th></tr></thead><tbody>\n",
-        );
-        for row in super::differing(comparison) {
-            let _ = write!(
-                out,
-                "<tr><th>{}</th><td>{}</td><td>{}</td></tr>\n",
-                value(&row.field.replace('_', " ")),
-                value(&row.a),
-                value(&row.b)
+        out.push_str("<section class=\"card scroll\"><h3>What differs from a login that worked</h3>");
+        let mut rows = super::differing(comparison).peekable();
+        if rows.peek().is_some() {
+            out.push_str(
+                "<table class=\"differs\"><thead><tr><th></th><th>worked</th><th>this one</th></tr></thead><tbody>\n",
             );
+            for row in rows {
+                difference(out, &row.field, &row.a, &row.b);
+            }
+            out.push_str("</tbody></table>");
+        } else {
+            out.push_str("<p>Nothing that can be seen.</p>");
         }
-        out.push_str("</tbody></table>");
         if let Some(found) = &comparison.explains {
-            let _ = write!(out, "<p>{}</p>", sentence(&found.text));
+            let _ = write!(out, "<p>{}.</p>", sentence(&found.text));
         }
         out.push_str("</section>\n");
         return;
@@ -324,23 +327,22 @@ fn compared(out: &mut String, sheet: &Sheet) {
     let Some((driver, ago)) = report.last_success.as_ref().filter(|_| !report.differs.is_empty()) else {
         return;
     };
-    let _ = write!(
+    let _ = writeln!(
         out,
         "<section class=\"card scroll\"><h3>What differs from the last login that worked</h3><p class=\"muted\">{}, {} s before</p>\
-         <table class=\"differs\"><thead><tr><th></th><th>worked</th><th>this one</th></tr></thead><tbody>\n",
+         <table class=\"differs\"><thead><tr><th></th><th>worked</th><th>this one</th></tr></thead><tbody>",
         value(driver),
         ago.as_secs()
     );
     for one in &report.differs {
-        let _ = write!(
-            out,
-            "<tr><th>{}</th><td>{}</td><td>{}</td></tr>\n",
-            value(&one.field.replace('_', " ")),
-            value(&one.there),
-            value(&one.here)
-        );
+        difference(out, &one.field, &one.there, &one.here);
     }
     out.push_str("</tbody></table></section>\n");
+}
+
+fn difference(out: &mut String, field: &str, there: &str, here: &str) {
+    let field = value(&field.replace('_', " "));
+    let _ = writeln!(out, "<tr><th>{field}</th><td>{}</td><td>{}</td></tr>", value(there), value(here));
 }
 
 fn table(out: &mut String, title: &str, about: &str, rows: &[Row]) {
@@ -353,7 +355,7 @@ fn table(out: &mut String, title: &str, about: &str, rows: &[Row]) {
     }
     out.push_str("<table class=\"pairs\"><tbody>\n");
     for (name, text) in rows {
-        let _ = write!(out, "<tr><th>{}</th><td>{}</td></tr>\n", value(name), value(text));
+        let _ = writeln!(out, "<tr><th>{}</th><td>{}</td></tr>", value(name), value(text));
     }
     out.push_str("</tbody></table></section>\n");
 }

@@ -135,7 +135,7 @@ impl Page {
 /// Parts of a sentence: what stands between backquotes is code.
 fn parts(text: &str) -> Vec<(bool, &str)> {
     let pieces: Vec<&str> = text.split('`').collect();
-    if pieces.len() % 2 == 0 {
+    if pieces.len().is_multiple_of(2) {
         return vec![(false, text)];
     }
     let numbered = pieces.into_iter().enumerate().map(|(at, piece)| (at % 2 == 1, piece));
