@@ -37,6 +37,8 @@ pub enum Command {
     Show(Box<ShowArgs>),
     /// Compare a login that works with one that fails: what differs first, and what that explains
     Diff(DiffArgs),
+    /// Make a page of a capture for an issue: HTML or Markdown, with ladder, verdict and nothing secret
+    Report(Box<ReportArgs>),
     /// Play one side of a captured login again, against a server or to a client
     Replay(ReplayArgs),
     /// Print the page of one cause: what happens on the wire, look-alikes, fixes
@@ -270,6 +272,18 @@ pub struct ShowArgs {
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
 
+    /// Which logins, and what is known around them.
+    #[command(flatten)]
+    pub choice: ChoiceArgs,
+
+    /// How to report [default: human on a terminal, json otherwise]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub format: Option<Format>,
+}
+
+/// Which logins of a capture, and what is known around them.
+#[derive(Debug, Args)]
+pub struct ChoiceArgs {
     /// Only logins that failed
     #[arg(long)]
     pub failed: bool,
@@ -282,6 +296,10 @@ pub struct ShowArgs {
     #[arg(long, value_parser = CauseId, hide_possible_values = true)]
     pub cause: Option<Cause>,
 
+    /// Only this login: its id, or its number as `pgwhy show` has it
+    #[arg(long, value_name = "ID", visible_alias = "conversation")]
+    pub login: Option<String>,
+
     /// A server's port: everything that happens there is shown, also what is not PostgreSQL's; repeatable
     #[arg(long, value_name = "PORT")]
     pub port: Vec<u16>,
@@ -293,10 +311,6 @@ pub struct ShowArgs {
     /// What tells look-alikes apart.
     #[command(flatten)]
     pub context: ContextArgs,
-
-    /// How to report [default: human on a terminal, json otherwise]
-    #[arg(long, value_enum, value_name = "FORMAT")]
-    pub format: Option<Format>,
 }
 
 /// Options of `pgwhy diff`.
@@ -333,6 +347,45 @@ pub struct DiffArgs {
     /// How to report [default: human on a terminal, json otherwise]
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub format: Option<Format>,
+}
+
+/// Options of `pgwhy report`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The page is one file that needs no network and runs no script. Failed logins come first. Passwords, proofs and
+tokens are not on it, also where the capture holds them; names, addresses and the server's messages are. Exit
+code: 0 written, 2 if a file can't be read.
+
+Examples:
+  pgwhy report login.pcapng -o report.html      a page to attach
+  pgwhy report login.pcapng -o report.md        the same to paste into an issue
+  pgwhy report --failed --user app *.pcapng -o app.html")]
+pub struct ReportArgs {
+    /// Captures (pcap or pcapng); - is standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+
+    /// Where to write: .html or .md [default: standard output]
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// Which form [default: as the name of --output says; else markdown on a terminal, html otherwise]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub format: Option<PageFormat>,
+
+    /// Which logins, and what is known around them.
+    #[command(flatten)]
+    pub choice: ChoiceArgs,
+}
+
+/// `--format` of `pgwhy report`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PageFormat {
+    /// A page for a browser
+    Html,
+    /// Text for an issue tracker
+    #[value(alias = "md")]
+    Markdown,
 }
 
 /// Options of `pgwhy replay`.

@@ -22,6 +22,7 @@ mod judging;
 mod output;
 mod proxy;
 mod replay;
+mod report;
 mod show;
 mod sources;
 pub mod tls;
@@ -39,6 +40,7 @@ pub fn main() -> ExitCode {
         Command::Hba(args) => return hba::run(&args).unwrap_or_else(|failure| fail(&failure)),
         Command::Show(args) => return show::run(&args).unwrap_or_else(|failure| fail(&failure)),
         Command::Diff(args) => return diff::run(&args).unwrap_or_else(|failure| fail(&failure)),
+        Command::Report(args) => return report::run(&args).unwrap_or_else(|failure| fail(&failure)),
         Command::Replay(args) => return replay::run(&args).unwrap_or_else(|failure| fail(&failure)),
         Command::Proxy(args) => proxy::run(&args),
         Command::Explain { cause } => print(explain(cause).as_bytes()),

@@ -17,7 +17,7 @@ use crate::net::{Attempt, DialAttempt, DialError, Ending, OpaqueFacts, PeerAddr}
 use crate::report::{Report, Tls};
 
 use super::Failure;
-use super::cli::{Show, ShowArgs};
+use super::cli::{ChoiceArgs, Show, ShowArgs};
 use super::config::expectation;
 use super::desk::{Captured, Clerk, Setting, way};
 use super::output::Dress;
@@ -25,20 +25,19 @@ use super::sources::Sources;
 
 /// Reads every file and reports every login.
 pub(super) fn run(args: &ShowArgs) -> Result<ExitCode, Failure> {
-    let (expected, host) = expectation(args.expect.as_deref(), args.context.password_file.as_deref())?;
-    let dress = Dress::new(args.format, if args.failed { Show::Failed } else { Show::All });
-    let sources = Sources::open(&args.context)?;
-    let anew = args.expect.is_some() || !args.context.is_empty();
-    let mut clerk = Clerk::new(Setting { expected, host, dress, sources, written: None, capture: None });
+    let choice = &args.choice;
+    let dress = Dress::new(args.format, if choice.failed { Show::Failed } else { Show::All });
+    let (mut clerk, anew) = clerk(choice, dress)?;
     let mut out = io::BufWriter::with_capacity(1 << 16, io::stdout().lock());
     let (mut total, mut shown_failed) = (Counts::default(), false);
     for (place, path) in args.files.iter().enumerate() {
         let prefix = if args.files.len() > 1 { format!("{}.", place + 1) } else { String::new() };
         let mut gone = false;
-        let read = logins(path, &args.port, &mut |conversation| {
+        let read = logins(path, &choice.port, &mut |conversation| {
+            let number = conversation.number;
             let report = report(&mut clerk, &prefix, conversation, anew).0;
             total.count(&report);
-            if !wanted(args, &report) {
+            if !wanted(choice, &report, &format!("{prefix}{number}")) {
                 return !gone;
             }
             shown_failed |= report.diagnosis.outcome == Outcome::Failed;
@@ -69,11 +68,22 @@ pub(super) fn run(args: &ShowArgs) -> Result<ExitCode, Failure> {
     })
 }
 
-fn wanted(args: &ShowArgs, report: &Report) -> bool {
-    let user = args.user.as_deref().is_none_or(|user| report.client.user.as_deref() == Some(user));
+/// A clerk for captures, and whether context was given, so that verdicts are found anew.
+pub(super) fn clerk(choice: &ChoiceArgs, dress: Dress) -> Result<(Clerk, bool), Failure> {
+    let (expected, host) = expectation(choice.expect.as_deref(), choice.context.password_file.as_deref())?;
+    let sources = Sources::open(&choice.context)?;
+    let anew = choice.expect.is_some() || !choice.context.is_empty();
+    let setting = Setting { expected, host, dress, sources, written: None, capture: None };
+    Ok((Clerk::new(setting), anew))
+}
+
+/// Whether a login is one of those that were asked for. `number` is its place in the capture.
+pub(super) fn wanted(choice: &ChoiceArgs, report: &Report, number: &str) -> bool {
+    let user = choice.user.as_deref().is_none_or(|user| report.client.user.as_deref() == Some(user));
     let finding = report.diagnosis.finding.as_ref();
-    let cause = args.cause.is_none_or(|cause| finding.is_some_and(|finding| finding.cause == cause));
-    user && cause && (!args.failed || report.diagnosis.outcome == Outcome::Failed)
+    let cause = choice.cause.is_none_or(|cause| finding.is_some_and(|finding| finding.cause == cause));
+    let login = choice.login.as_deref().is_none_or(|login| login == report.id || login == number);
+    user && cause && login && (!choice.failed || report.diagnosis.outcome == Outcome::Failed)
 }
 
 /// Reads one file and hands out its logins until `take` says that it wants no more.
@@ -260,20 +270,20 @@ fn dialled(dial: &Dial) -> DialAttempt {
 
 /// What all files held.
 #[derive(Default)]
-struct Counts {
+pub(super) struct Counts {
     tally: Tally,
     logins: u64,
     failed: u64,
-    unreadable_files: u32,
+    pub(super) unreadable_files: u32,
 }
 
 impl Counts {
-    fn count(&mut self, report: &Report) {
+    pub(super) fn count(&mut self, report: &Report) {
         self.logins += u64::from(matches!(report.diagnosis.outcome, Outcome::Ok | Outcome::Failed));
         self.failed += u64::from(report.diagnosis.outcome == Outcome::Failed);
     }
 
-    fn add(&mut self, one: Tally) {
+    pub(super) fn add(&mut self, one: Tally) {
         let all = &mut self.tally;
         all.packets += one.packets;
         all.unreadable += one.unreadable;
@@ -285,7 +295,7 @@ impl Counts {
         all.dropped = all.dropped.saturating_add(one.dropped);
     }
 
-    fn line(&self) -> String {
+    pub(super) fn line(&self) -> String {
         let all = &self.tally;
         let mut line = format!(
             "{} packets, {} connections: {} logins, {} failed",

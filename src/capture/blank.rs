@@ -8,6 +8,7 @@
 use crate::handshake::Side;
 use crate::handshake::record::FIRST_BYTES;
 use crate::wire::sasl::ClientFinal;
+use crate::wire::settings;
 
 use super::write::walk::{Message, Piece, Walk, What};
 
@@ -110,16 +111,14 @@ fn star(bytes: &mut [u8]) {
     bytes.iter_mut().filter(|byte| **byte != 0).for_each(|byte| *byte = b'*');
 }
 
-/// No parameter of PostgreSQL's is a secret; a client that has one puts a name on it.
+/// Names and values by turns.
 fn parameters(bytes: &mut [u8]) {
-    let mut secret = false;
+    let mut name = Vec::new();
     for (at, text) in bytes.split_mut(|byte| *byte == 0).enumerate() {
         if at % 2 == 0 {
-            let name = text.to_ascii_lowercase();
-            let has = |word: &[u8]| name.windows(word.len()).any(|part| part == word);
-            secret = has(b"password") || has(b"token") || has(b"secret");
-        } else if secret {
-            star(text);
+            name = text.to_vec();
+        } else {
+            settings::blank(&name, text);
         }
     }
 }

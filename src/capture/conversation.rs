@@ -53,6 +53,8 @@ pub struct Conversation {
     pub elapsed: Duration,
     /// How the connection was made.
     pub dial: Dialled,
+    /// Its first packet and the one with the verdict, as Wireshark numbers them.
+    pub frames: (u64, u64),
     /// What was seen.
     pub record: Record,
     /// What the observer thought of it in the end.
@@ -125,6 +127,8 @@ pub struct Table {
     noted: VecDeque<(Key, Note)>,
     clock: u64,
     number: u64,
+    /// The packet at hand, as Wireshark counts: it counts also what can't be read.
+    frame: u64,
     tally: Tally,
 }
 
@@ -181,6 +185,8 @@ struct Watch {
     closes: Vec<(Side, Close, Duration)>,
     reset: bool,
     settled: Option<u64>,
+    /// Its first packet, and the one that settled it or else the last one.
+    frames: (u64, u64),
     facts: Option<Box<Facts>>,
 }
 
@@ -205,9 +211,15 @@ impl Table {
     /// Takes one block of a file.
     pub fn block(&mut self, block: &Block<'_>) {
         match block {
-            Block::Packet(packet) => self.packet(packet),
+            Block::Packet(packet) => {
+                self.frame += 1;
+                self.packet(packet);
+            }
             Block::Dropped(count) => self.tally.dropped = self.tally.dropped.saturating_add(*count),
-            Block::Unreadable => self.tally.unreadable += 1,
+            Block::Unreadable => {
+                self.frame += 1;
+                self.tally.unreadable += 1;
+            }
             Block::Custom { enterprise: ENTERPRISE, data } if data.starts_with(MAGIC.as_bytes()) => {
                 if let Some(facts) = Facts::from_json(data) {
                     self.note(facts);
@@ -323,6 +335,9 @@ impl Table {
         }
         let Some(Connection::Open(open)) = self.connections.get_mut(&key) else { return };
         let before = open.flow.held();
+        if open.watch.settled.is_none() {
+            open.watch.frames.1 = self.frame;
+        }
         open.take(way, at, segment);
         if self.waiting + open.flow.held() - before > MAX_WAITING {
             open.flush();
@@ -346,7 +361,7 @@ impl Table {
         self.open += 1;
         self.tally.connections += 1;
         let known = |end: &SocketAddr| self.ports.contains(&end.port()) || self.servers.contains(end);
-        let mut watch = Watch::new(self.number, [up, down], known(&up) || known(&down), at);
+        let mut watch = Watch::new(self.number, [up, down], known(&up) || known(&down), at, self.frame);
         let noted = self.noted.iter().position(|(noted, _)| *noted == key).filter(|_| segment.syn);
         match noted.and_then(|place| self.noted.remove(place)) {
             Some((_, Note::Facts(facts))) => {
@@ -426,7 +441,7 @@ impl Open {
 }
 
 impl Watch {
-    fn new(number: u64, ends: [SocketAddr; 2], known: bool, at: u64) -> Self {
+    fn new(number: u64, ends: [SocketAddr; 2], known: bool, at: u64, frame: u64) -> Self {
         Self {
             number,
             ends,
@@ -447,6 +462,7 @@ impl Watch {
             closes: Vec::new(),
             reset: false,
             settled: None,
+            frames: (frame, frame),
             facts: None,
         }
     }
@@ -628,9 +644,10 @@ impl Watch {
             elapsed = record.ended;
         }
         let client = self.ends.get(client as usize).copied()?;
-        let (number, began, facts) = (self.number, self.began, self.facts);
+        let (number, began, facts, frames) = (self.number, self.began, self.facts, self.frames);
         Some(Conversation {
             number,
+            frames,
             client,
             server,
             began,

@@ -9,6 +9,7 @@ use crate::diagnose::{Cause, Outcome};
 use crate::handshake::ladder::{text, version};
 use crate::handshake::record::Negotiation;
 use crate::handshake::{Record, Step};
+use crate::wire::settings;
 use crate::wire::tls::version_name;
 
 use super::Report;
@@ -160,7 +161,7 @@ impl Comparison {
 }
 
 /// Name, value, and whether it only follows from others.
-type Field = (String, String, bool);
+pub(super) type Field = (String, String, bool);
 
 fn head(login: Login<'_>) -> String {
     let client = &login.report.client;
@@ -186,7 +187,7 @@ fn outcome(report: &Report) -> String {
     }
 }
 
-fn fields(login: Login<'_>) -> Vec<Field> {
+pub(super) fn fields(login: Login<'_>) -> Vec<Field> {
     let (report, record) = (login.report, login.record);
     let mut list = Fields(Vec::new());
     let client = report.client.address.parse::<SocketAddr>().ok();
@@ -267,7 +268,7 @@ fn startup(record: &Record, list: &mut Fields) {
     let Some(startup) = &record.startup else { return };
     list.add("protocol", version(startup.version));
     for (name, value) in &startup.parameters {
-        list.add(&format!("startup.{}", text(name)), text(value));
+        list.add(&format!("startup.{}", text(name)), text(&settings::shown(name, value)));
     }
     let order: Vec<String> = startup.parameters.iter().map(|(name, _)| text(name)).collect();
     list.add("startup_order", order.join(" "));

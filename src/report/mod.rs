@@ -1,4 +1,5 @@
-//! A diagnosis in clothes: one report, for programs ([`json`]) and for people ([`human`]).
+//! A diagnosis in clothes: one report, for programs ([`json`]), for people ([`human`]), and
+//! as a page of its own ([`page`]).
 //!
 //! A report is a value without secrets: everything in it may be shown. Text from the wire is kept as
 //! it came and escaped once, where it is shown.
@@ -7,6 +8,7 @@ pub mod diff;
 pub mod escape;
 pub mod human;
 pub mod json;
+pub mod page;
 
 use std::time::{Duration, SystemTime};
 

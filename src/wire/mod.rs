@@ -11,4 +11,5 @@ pub mod frame;
 pub mod frontend;
 pub mod reader;
 pub mod sasl;
+pub mod settings;
 pub mod tls;
