@@ -16,7 +16,7 @@ use std::time::{Duration, Instant, SystemTime};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use md5::{Digest as _, Md5};
-use pgwhy::app::follow::{Answer, Follower, Source};
+use pgwhy::app::follow::{Answer, Follower, Patience, Source};
 use pgwhy::password::{mock, scram};
 use pgwhy::serverlog::{Certainty, Fact, Join, Question, control_data, facts};
 use pgwhy::wire::backend::{Authentication, Backend};
@@ -262,7 +262,7 @@ fn short(fact: &Fact) -> String {
 
 #[track_caller]
 fn check(way: &str, follower: &Follower, login: &Login, expected: &[&str]) {
-    let answers: Vec<Answer> = follower.wait_for(&login.question, Instant::now() + DEADLINE);
+    let answers: Vec<Answer> = follower.wait_for(&login.question, Patience::until(Instant::now() + DEADLINE));
     let all: Vec<String> =
         answers.iter().flat_map(|answer| facts(&answer.entry)).map(|fact| short(&fact)).collect();
     let context = || format!("{way}: {:?}\n{answers:#?}\n{:?}", login.question, follower.status());
@@ -345,7 +345,7 @@ fn every_way(version: Version) {
 fn slow_and_odd(server: &Server, follower: &Follower) {
     // Nobody answers a RADIUS request: the line of pg_hba.conf has a secret in it.
     let login = log_in(server.addr(), "radius_user", Some("wrong"));
-    let answers = follower.wait_for(&login.question, Instant::now() + DEADLINE);
+    let answers = follower.wait_for(&login.question, Patience::until(Instant::now() + DEADLINE));
     let found: Vec<Fact> = answers.iter().flat_map(|answer| facts(&answer.entry)).collect();
     let line = found.iter().any(
         |fact| matches!(fact, Fact::Matched { line: 8, text, .. } if text.contains("radiussecrets=(hidden)")),
@@ -362,13 +362,13 @@ fn slow_and_odd(server: &Server, follower: &Follower) {
     // A login that works says which line let it in.
     let login = log_in(server.addr(), "app", Some("right"));
     let deadline = Instant::now() + Duration::from_secs(2);
-    let answers = follower.wait_for(&login.question, deadline);
+    let answers = follower.wait_for(&login.question, Patience::until(deadline));
     let found: Vec<Fact> = answers.iter().flat_map(|answer| facts(&answer.entry)).collect();
     let method =
         |fact: &Fact| matches!(fact, Fact::Authenticated { method, .. } if method == "scram-sha-256");
     assert!(found.iter().any(method) && found.contains(&Fact::Authorized), "{answers:#?}");
     let by_pid = Question { our_port: None, our_ip: None, ..login.question.clone() };
-    let answers = follower.wait_for(&by_pid, Instant::now() + Duration::from_millis(100));
+    let answers = follower.wait_for(&by_pid, Patience::until(Instant::now() + Duration::from_millis(100)));
     assert!(answers.iter().all(|a| (a.certainty, a.join) == (Certainty::Strong, Join::Pid)), "{answers:#?}");
     assert!(!answers.is_empty());
     // Over a Unix socket there is no port: time and names are no proof.
@@ -384,7 +384,7 @@ fn slow_and_odd(server: &Server, follower: &Follower) {
             to_ms: now_ms(),
             ..Question::default()
         };
-        let answers = follower.wait_for(&question, Instant::now() + Duration::from_secs(2));
+        let answers = follower.wait_for(&question, Patience::until(Instant::now() + Duration::from_secs(2)));
         assert!(answers.iter().all(|answer| answer.certainty == Certainty::Weak), "{answers:#?}");
         let found: Vec<Fact> = answers.iter().flat_map(|answer| facts(&answer.entry)).collect();
         let names = |fact: &Fact| matches!(fact, Fact::NamesDiffer { role, map: in_map, .. } if role == user && in_map.as_deref() == map);

@@ -66,6 +66,32 @@ pub struct Answer {
     pub join: Join,
 }
 
+/// How long to wait for an answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    usual: Instant,
+    most: Instant,
+}
+
+impl Patience {
+    /// So long from now, and `most` where the log may not have got there yet: no line of it is younger
+    /// than the login, as on a machine that is too busy to write or to read it.
+    pub fn new(usual: Duration, most: Duration) -> Self {
+        let now = Instant::now();
+        Self { usual: now + usual, most: now + most.max(usual) }
+    }
+
+    /// Until then, whatever the log shows.
+    pub fn until(deadline: Instant) -> Self {
+        Self { usual: deadline, most: deadline }
+    }
+
+    fn left(&self, complete: bool) -> Duration {
+        let until = if complete { self.usual } else { self.most };
+        until.saturating_duration_since(Instant::now())
+    }
+}
+
 /// A thread that follows a log until this is dropped.
 #[derive(Debug)]
 pub struct Follower {
@@ -86,9 +112,16 @@ struct State {
     waiting: usize,
     /// Looks that were finished.
     looks: u64,
-    /// The look that last brought something.
-    last_growth: u64,
+    /// Another one is under way.
+    looking: bool,
     stop: bool,
+}
+
+impl State {
+    /// Looks that were begun: what is there now was brought by one of them.
+    fn looks_begun(&self) -> u64 {
+        self.looks + u64::from(self.looking)
+    }
 }
 
 impl Shared {
@@ -131,22 +164,27 @@ impl Follower {
     }
 
     /// The entries about one connection. Returns as soon as there is a strong FATAL with all its
-    /// lines, at once when the log can't be read, and at the deadline with what there is.
-    pub fn wait_for(&self, question: &Question, deadline: Instant) -> Vec<Answer> {
+    /// lines, at once when the log can't be read, and with what there is when the patience is over.
+    pub fn wait_for(&self, question: &Question, patience: Patience) -> Vec<Answer> {
         let mut state = self.shared.lock();
         state.waiting += 1;
         let asked_at = state.looks;
+        // DETAIL may come in a write of its own: one look has to bring nothing new about this login.
+        let (mut size, mut grown_at) = (0, state.looks_begun());
         self.shared.changed.notify_all();
         let answers = loop {
             let found = state.correlator.find(question);
-            let conclusive =
-                found.iter().any(|found| found.certainty == Certainty::Strong && found.entry.is_fatal());
-            // DETAIL may come in a write of its own: one look has to bring nothing new.
-            let quiet = state.looks > state.last_growth;
-            let looked = state.looks > asked_at;
-            let left = deadline.saturating_duration_since(Instant::now());
-            let hopeless = looked && state.status.error.is_some();
-            if (conclusive && quiet) || hopeless || left.is_zero() {
+            let now: usize = found.iter().map(|found| found.entry.size()).sum();
+            if now != size {
+                (size, grown_at) = (now, state.looks_begun());
+            }
+            let fatal = found.iter().any(|found| found.entry.is_fatal());
+            let conclusive = fatal && found.iter().any(|found| found.certainty == Certainty::Strong);
+            let hopeless = state.looks > asked_at && state.status.error.is_some();
+            // A line younger than the login was written behind all lines about it.
+            let complete = fatal || state.correlator.reaches(question.to_ms);
+            let left = patience.left(complete);
+            if (conclusive && state.looks > grown_at) || hopeless || left.is_zero() {
                 break found
                     .into_iter()
                     .map(|found| Answer {
@@ -196,18 +234,12 @@ struct Open {
 impl Reader {
     fn work(&mut self) {
         loop {
+            self.shared.lock().looking = true;
             let result = self.look();
             let mut state = self.shared.lock();
             state.looks += 1;
-            match result {
-                Ok(grown) => {
-                    state.status.error = None;
-                    if grown {
-                        state.last_growth = state.looks;
-                    }
-                }
-                Err(error) => state.status.error = Some(error),
-            }
+            state.looking = false;
+            state.status.error = result.err();
             self.shared.changed.notify_all();
             let since = Instant::now();
             loop {

@@ -22,7 +22,10 @@ fn now_ms() -> i64 {
 
 /// A FATAL of the connection from `port`, written now (the epoch form needs no calendar).
 fn fatal(port: u16) -> String {
-    let ms = now_ms();
+    fatal_at(port, now_ms())
+}
+
+fn fatal_at(port: u16, ms: i64) -> String {
     format!("{}.{:03} [{port}] 127.0.0.1({port}) FATAL:  of {port}\n", ms / 1000, ms % 1000)
 }
 
@@ -39,7 +42,7 @@ fn question(port: u16) -> Question {
 
 #[track_caller]
 fn check_found(follower: &Follower, port: u16) {
-    let found = follower.wait_for(&question(port), soon());
+    let found = follower.wait_for(&question(port), Patience::until(soon()));
     let messages: Vec<_> = found.iter().map(|answer| answer.entry.message.clone()).collect();
     assert_eq!(messages, [format!("of {port}")], "{:?}", follower.status());
 }
@@ -57,7 +60,7 @@ fn what_is_added_is_found_also_in_halves() {
     check_found(&follower, 1);
     let line = fatal(2);
     append(&log, &line[..20]);
-    let found = follower.wait_for(&question(2), Instant::now() + Duration::from_millis(120));
+    let found = follower.wait_for(&question(2), Patience::until(Instant::now() + Duration::from_millis(120)));
     assert!(found.is_empty());
     append(&log, &line[20..]);
     check_found(&follower, 2);
@@ -76,9 +79,60 @@ fn details_in_a_later_write_are_waited_for() {
         append(&path, &line);
         append(&path, &line.replace("FATAL:  of 3", "DETAIL:  Role \"a\" does not exist."));
     });
-    let found = follower.wait_for(&question(3), soon());
+    let found = follower.wait_for(&question(3), Patience::until(soon()));
     writer.join().unwrap();
     assert_eq!(found[0].entry.detail.as_deref(), Some("Role \"a\" does not exist."));
+}
+
+#[test]
+fn a_log_that_lags_is_waited_for_and_one_that_has_gone_on_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("postgresql.log");
+    append(&log, &fatal(1));
+    let follower = follow(&log);
+    let question = |port| Question { to_ms: now_ms(), ..question(port) };
+    let patience = || Patience::new(Duration::ZERO, PATIENCE);
+    let asking = question(2);
+    std::thread::scope(|scope| {
+        let line = fatal(2);
+        let asked = scope.spawn(|| follower.wait_for(&asking, patience()));
+        // The usual time is over before the question is put: it is waited for all the same.
+        while follower.shared.lock().waiting == 0 && !asked.is_finished() {
+            std::thread::yield_now();
+        }
+        append(&log, &line);
+        assert_eq!(asked.join().unwrap().len(), 1);
+    });
+    let past = question(3);
+    append(&log, &fatal_at(4, now_ms() + 5_000));
+    let start = Instant::now();
+    assert!(follower.wait_for(&past, patience()).is_empty());
+    assert!(start.elapsed() < PATIENCE / 2, "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_log_that_never_rests_does_not_hold_up_an_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("postgresql.log");
+    append(&log, "");
+    let follower = follow(&log);
+    append(&log, &fatal(8));
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| follower.wait_for(&question(8), Patience::until(soon())));
+        let start = Instant::now();
+        let mut looks = 0;
+        while !asked.is_finished() {
+            // One line for each look: none of them brings nothing.
+            let now = follower.shared.lock().looks;
+            if now != looks {
+                looks = now;
+                append(&log, &fatal(7));
+            }
+            std::thread::yield_now();
+        }
+        assert_eq!(asked.join().unwrap().len(), 1);
+        assert!(start.elapsed() < PATIENCE / 2, "{:?}", start.elapsed());
+    });
 }
 
 #[test]
@@ -95,7 +149,7 @@ fn rotation_by_rename_loses_nothing() {
         check_found(&follower, port);
     }
     fs::remove_file(&log).unwrap();
-    assert!(follower.wait_for(&question(99), soon()).is_empty());
+    assert!(follower.wait_for(&question(99), Patience::until(soon())).is_empty());
     assert!(follower.status().error.unwrap().contains("postgresql.log"));
     append(&log, &fatal(30));
     check_found(&follower, 30);
@@ -155,7 +209,7 @@ fn what_cannot_be_read_is_said_at_once() {
     for path in [missing, pipe, broken, empty.clone(), empty.join("*.log")] {
         let follower = follow(&path);
         let start = Instant::now();
-        assert!(follower.wait_for(&question(1), soon()).is_empty());
+        assert!(follower.wait_for(&question(1), Patience::until(soon())).is_empty());
         assert!(start.elapsed() < PATIENCE / 2, "{}", path.display());
         assert!(follower.status().error.is_some(), "{}", path.display());
     }

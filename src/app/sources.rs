@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use crate::diagnose::admin::AdminFacts;
 use crate::diagnose::proof::LogFacts;
@@ -20,19 +20,31 @@ use crate::serverlog::{self, Certainty, Join, Question, control_data, facts};
 use super::Failure;
 use super::admin::{Admin, DEADLINE};
 use super::cli::ContextArgs;
-use super::follow::{Follower, Source};
+use super::follow::{Follower, Patience, Source};
 
 /// How long the log may take to show a failure; it is written before the client hears of it, but a
 /// follower has to notice.
 const LOG_DEADLINE: Duration = Duration::from_millis(600);
+/// The same where the server did refuse, so that there is a line, and the log did not get there yet.
+const LOG_LAG: Duration = Duration::from_secs(2);
+/// After so many refusals in a row that it did not show, a log is not waited for longer than usual:
+/// it is another server's, or does not hold such lines.
+const LOG_VAIN: u32 = 2;
 
 /// What was given.
 #[derive(Default)]
 pub(super) struct Sources {
-    log: Option<Follower>,
+    log: Option<LogSource>,
     nonce: Option<[u8; 32]>,
     pub(super) admin: Option<Arc<Admin>>,
     hba: Option<HbaSource>,
+}
+
+/// The server's log.
+struct LogSource {
+    follower: Follower,
+    /// Refusals in a row that it did not show.
+    vain: u32,
 }
 
 /// pg_hba.conf, read again when it changes.
@@ -60,7 +72,7 @@ impl Sources {
         let mut sources = Self::default();
         if let Some(path) = &args.server_log {
             let source = Source { path: path.clone(), prefix: args.log_line_prefix.clone() };
-            sources.log = Some(Follower::start(source)?);
+            sources.log = Some(LogSource { follower: Follower::start(source)?, vain: 0 });
         }
         if let Some(path) = &args.control_data {
             sources.nonce = Some(nonce(path)?);
@@ -94,7 +106,7 @@ impl Sources {
     }
 
     /// Asks whoever may know more about a login that failed.
-    pub(super) fn gather(&self, attempt: &Attempt, finding: &Finding, busy: bool) -> Gathered {
+    pub(super) fn gather(&mut self, attempt: &Attempt, finding: &Finding, busy: bool) -> Gathered {
         let record = &attempt.record;
         let mut gathered = Gathered::default();
         // A login that worked is no refusal: nobody has a line about it.
@@ -115,7 +127,7 @@ impl Sources {
             }
             return gathered;
         }
-        if let Some(log) = &self.log {
+        if let Some(log) = &mut self.log {
             read_log(log, attempt, &mut gathered);
         }
         if let Some(admin) = self.admin.as_ref().filter(|_| admin_may_know(finding)) {
@@ -145,7 +157,7 @@ fn admin_may_know(finding: &Finding) -> bool {
         )
 }
 
-fn read_log(log: &Follower, attempt: &Attempt, gathered: &mut Gathered) {
+fn read_log(log: &mut LogSource, attempt: &Attempt, gathered: &mut Gathered) {
     let record = &attempt.record;
     let ms = |time: SystemTime| {
         time.duration_since(SystemTime::UNIX_EPOCH)
@@ -165,9 +177,12 @@ fn read_log(log: &Follower, attempt: &Attempt, gathered: &mut Gathered) {
         from_ms: ms(attempt.accepted),
         to_ms: ms(attempt.accepted + attempt.elapsed),
     };
-    let answers = log.wait_for(&question, Instant::now() + LOG_DEADLINE);
+    let refused = record.error.is_some();
+    let most = if refused && log.vain < LOG_VAIN { LOG_LAG } else { LOG_DEADLINE };
+    let answers = log.follower.wait_for(&question, Patience::new(LOG_DEADLINE, most));
+    log.vain = if answers.is_empty() { log.vain.saturating_add(u32::from(refused)) } else { 0 };
     let Some(first) = answers.first() else {
-        let why = log.status().error.unwrap_or_else(|| "it has no line about this login".into());
+        let why = log.follower.status().error.unwrap_or_else(|| "it has no line about this login".into());
         gathered.unseen.push(format!("--server-log: {why}"));
         return;
     };

@@ -129,6 +129,8 @@ pub struct Correlator {
     reloads: VecDeque<Entry>,
     /// The entry whose further lines complete the last reload.
     reload_number: Option<u64>,
+    /// The youngest time that an entry named.
+    youngest_ms: Option<i64>,
 }
 
 impl Correlator {
@@ -166,6 +168,11 @@ impl Correlator {
     /// Whether nothing is remembered.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// Whether the log, by its own clock, has got beyond a moment: what was written by then is there.
+    pub fn reaches(&self, ms: i64) -> bool {
+        self.youngest_ms.is_some_and(|youngest| youngest > ms.saturating_add(SLACK_MS))
     }
 
     /// Configuration reloads, lines the server could not use, and files it did not reload, oldest
@@ -243,6 +250,7 @@ impl Correlator {
 
     fn insert(&mut self, number: u64, entry: Entry, seen_ms: i64) {
         let session = self.session_of(&entry);
+        self.youngest_ms = self.youngest_ms.max(entry.unix_ms);
         let (at_ms, early_ms, late_ms) = match entry.unix_ms {
             Some(ms) if entry.has_millis => (ms, SLACK_MS, SLACK_MS),
             Some(ms) => (ms, SLACK_MS, SLACK_MS + SECOND_MS),

@@ -172,7 +172,7 @@ impl Entry {
     }
 
     /// Bytes of text in it.
-    fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         let texts = [&self.time, &self.session, &self.detail, &self.hint, &self.context, &self.user];
         let more = [&self.database, &self.remote_host, &self.sqlstate];
         let all = texts.iter().chain(&more).filter_map(|text| text.as_ref());
