@@ -31,7 +31,7 @@ for target in $targets; do
     [ -d "$kept" ] || kept=
     log=fuzz/artifacts/$target.log
     if "$bin/$target" "fuzz/corpus/$target" ${kept:+"$kept"} -dict=fuzz/dictionaries/$words.dict \
-        -max_total_time="$seconds" -max_len=$longest -timeout=5 -rss_limit_mb=1024 \
+        -max_total_time="$seconds" -max_len=$longest -timeout=20 -rss_limit_mb=1024 \
         -artifact_prefix="fuzz/artifacts/$target/" -print_final_stats=1 >"$log" 2>&1; then
         verdict=clean
     else

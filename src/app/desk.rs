@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::SyncSender;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
@@ -27,12 +27,13 @@ use super::capture::{Keeper, Recorder, Session, Talk};
 use super::judging::{KeyCache, exchange, judgement};
 use super::output::Dress;
 use super::sources::{Gathered, Sources};
+use super::tray::{Haste, Tray};
 
 /// Attempts that may wait; each holds a record of a few kilobytes.
 const QUEUE: usize = 4_096;
 /// With so many waiting, only the expected password is tested, not its variants: one test of SCRAM
 /// costs about a millisecond of CPU.
-const BUSY: u64 = 64;
+const BUSY: usize = 64;
 /// Attempts remembered for linking.
 const RECENT: usize = 256;
 /// Users and databases whose last success is remembered.
@@ -42,8 +43,7 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// The sink of the proxy: hands attempts to the desk.
 pub(super) struct Inbox {
-    sender: SyncSender<Message>,
-    waiting: Arc<AtomicU64>,
+    tray: Arc<Tray<Message>>,
     dropped: Arc<AtomicU64>,
     keeper: Option<Arc<Keeper>>,
 }
@@ -93,11 +93,12 @@ impl Inbox {
     }
 
     fn put(&self, message: Message) {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        if let Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) =
-            self.sender.try_send(message)
-        {
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
+        let haste = match &message {
+            Message::Attempt(attempt, _) if attempt.ending == Ending::Ready => Haste::Calm,
+            Message::Session(_) => Haste::Calm,
+            _ => Haste::Urgent,
+        };
+        if let Err(message) = self.tray.put(message, haste) {
             if let Some(keeper) = &self.keeper {
                 keeper.lost();
             }
@@ -131,25 +132,22 @@ pub(super) struct Setting {
 /// The desk's thread, to wait for.
 pub(super) struct Desk {
     thread: JoinHandle<()>,
-    sender: SyncSender<Message>,
-    waiting: Arc<AtomicU64>,
+    tray: Arc<Tray<Message>>,
     dropped: Arc<AtomicU64>,
 }
 
 impl Desk {
     /// Starts the thread.
     pub(super) fn open(mut setting: Setting) -> io::Result<(Self, Inbox)> {
-        let (sender, receiver) = sync_channel(QUEUE);
-        let waiting = Arc::new(AtomicU64::new(0));
+        let tray = Arc::new(Tray::new(QUEUE));
         let dropped = Arc::new(AtomicU64::new(0));
         let (keeper, recorder) = setting.capture.take().unzip();
-        let inbox =
-            Inbox { sender: sender.clone(), waiting: waiting.clone(), dropped: dropped.clone(), keeper };
-        let still = waiting.clone();
+        let inbox = Inbox { tray: Arc::clone(&tray), dropped: Arc::clone(&dropped), keeper };
+        let desk = Arc::clone(&tray);
         let mut clerk = Clerk { recorder, ..Clerk::new(setting) };
-        let work = move || clerk.work(&receiver, &waiting);
+        let work = move || clerk.work(&desk);
         let thread = std::thread::Builder::new().name("desk".into()).spawn(work)?;
-        Ok((Self { thread, sender, waiting: still, dropped }, inbox))
+        Ok((Self { thread, tray, dropped }, inbox))
     }
 
     /// Waits until everything is written, but not for an output that stalls.
@@ -158,13 +156,13 @@ impl Desk {
         let mut end = Some(Message::End);
         while !self.thread.is_finished() && std::time::Instant::now() < until {
             if let Some(message) = end.take()
-                && let Err(TrySendError::Full(message)) = self.sender.try_send(message)
+                && let Err(message) = self.tray.put(message, Haste::Urgent)
             {
                 end = Some(message);
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        let unwritten = if self.thread.is_finished() { 0 } else { self.waiting.load(Ordering::Relaxed) };
+        let unwritten = if self.thread.is_finished() { 0 } else { self.tray.len() as u64 };
         let dropped = self.dropped.load(Ordering::Relaxed) + unwritten;
         if dropped > 0 {
             eprintln!("pgwhy: {dropped} reports were not written: standard output was too slow for them");
@@ -200,10 +198,10 @@ impl Clerk {
         Self { setting, history, keys, sources, recorder: None }
     }
 
-    fn work(&mut self, receiver: &Receiver<Message>, waiting: &AtomicU64) {
+    fn work(&mut self, tray: &Tray<Message>) {
         let mut failing = false;
-        while let Ok(message) = receiver.recv() {
-            let backlog = waiting.fetch_sub(1, Ordering::Relaxed);
+        loop {
+            let (message, backlog) = tray.take();
             let mut tell = None;
             let text = match message {
                 Message::End => break,

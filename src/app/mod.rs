@@ -26,6 +26,7 @@ mod report;
 mod show;
 mod sources;
 pub mod tls;
+mod tray;
 
 use cli::{Cli, Command};
 

@@ -15,7 +15,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::JoinHandle;
 
 use rustix::buffer::spare_capacity;
@@ -145,6 +145,18 @@ impl Shard {
     fn inbox(&self) -> MutexGuard<'_, Inbox> {
         // The inbox is a plain list: whatever a panicking thread left there is still in order.
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As [`Shard::inbox`], by the engine's thread: the client's first words may wake it while the pair
+    /// is still being added, which is over in a few microseconds. Sleeping costs more than that.
+    fn inbox_soon(&self) -> MutexGuard<'_, Inbox> {
+        for _ in 0..YIELDS {
+            match self.inbox.try_lock() {
+                Err(TryLockError::WouldBlock) => std::thread::yield_now(),
+                _ => break,
+            }
+        }
+        self.inbox()
     }
 
     fn add(&self, client: Carried, server: Carried, guard: Box<dyn Guard>) -> std::io::Result<()> {
@@ -295,7 +307,7 @@ impl Runner {
 
     /// Moves what has arrived from the inbox into the slots.
     fn collect(&mut self) {
-        let arrivals = std::mem::take(&mut self.shard.inbox().arrivals);
+        let arrivals = std::mem::take(&mut self.shard.inbox_soon().arrivals);
         for (slot, pair) in arrivals {
             if self.pairs.len() <= slot {
                 self.pairs.resize_with(slot + 1, || None);
@@ -341,6 +353,9 @@ const WAKE: u64 = u64::MAX;
 
 /// Events taken at once: enough to spread one `epoll_wait` over many busy pairs, and 12 bytes each.
 const EVENTS: usize = 256;
+
+/// Tries before the engine's thread sleeps over the inbox's lock.
+const YIELDS: usize = 16;
 
 #[cfg(test)]
 mod tests {
