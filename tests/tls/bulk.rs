@@ -1,8 +1,10 @@
 //! Much data through TLS of ours on both legs, and what Wireshark makes of a session with its keys.
 
 use std::io::{BufRead as _, BufReader};
+use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -90,20 +92,32 @@ fn the_keylog_opens_both_legs_to_wireshark() {
         assert!(answer.ok, "{answer:?}");
     }
     proxy.wait_handshakes(2, Duration::from_secs(20));
+    // What tcpdump has not written yet when it is told to end is lost.
+    let began = Instant::now();
+    let out = loop {
+        let out = queries(&dump, &keys, [server.port, proxy.addr.port()]);
+        if out.lines().count() >= 4 || began.elapsed() > Duration::from_secs(20) {
+            break out;
+        }
+    };
     kill_process(Pid::from_raw(i32::try_from(tcpdump.id()).unwrap()).unwrap(), Signal::INT).unwrap();
     std::io::copy(&mut stderr, &mut std::io::sink()).unwrap();
     tcpdump.wait().unwrap();
     keeper::forget(tcpdump.id());
-    let mut tshark = clean(install::need("tshark", "apt-get install tshark"));
-    tshark.arg("-r").arg(&dump).args(["-o", &format!("tls.keylog_file:{keys}")]);
     for port in [server.port, proxy.addr.port()] {
+        let count = out.lines().filter(|line| line.starts_with(&format!("{port}\t"))).count();
+        assert_eq!(count, 2, "port {port} in «{out}»");
+    }
+    assert!(out.contains("select 1"), "{out}");
+}
+
+/// What tshark reads with the keys: a line of port and query for each.
+fn queries(dump: &Path, keys: &str, ports: [u16; 2]) -> String {
+    let mut tshark = clean(install::need("tshark", "apt-get install tshark"));
+    tshark.arg("-r").arg(dump).args(["-o", &format!("tls.keylog_file:{keys}")]);
+    for port in ports {
         tshark.args(["-d", &format!("tcp.port=={port},pgsql")]);
     }
     tshark.args(["-Y", "pgsql.query", "-T", "fields", "-e", "tcp.dstport", "-e", "pgsql.query"]);
-    let (_, out, err) = run(tshark);
-    for port in [server.port, proxy.addr.port()] {
-        let count = out.lines().filter(|line| line.starts_with(&format!("{port}\t"))).count();
-        assert_eq!(count, 2, "port {port} in «{out}» {err}");
-    }
-    assert!(out.contains("select 1"), "{out}");
+    run(tshark).1
 }
