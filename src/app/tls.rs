@@ -82,7 +82,7 @@ pub enum ClientTls {
     Require,
     /// As require, and clients show a certificate that --tls-client-ca signed
     VerifyCa,
-    /// As verify-ca, and its common name is the user's name
+    /// As verify-ca, and its common name (or whole distinguished name) is the user's name
     VerifyFull,
 }
 
@@ -158,6 +158,11 @@ pub(super) fn config(args: &TlsArgs, target: &Target, listen: &[String]) -> Resu
         }
         _ => None,
     };
+    if identity.as_ref().is_some_and(|identity| !identity.is_given()) && login.is_none() {
+        eprintln!(
+            "pgwhy: clients that bind to the channel (libpq's default) will be refused under TLS, and with sslmode=prefer go on in clear: give the password, or the server's own --tls-cert and --tls-key; or use --client-tls auto"
+        );
+    }
     let demands = matches!(client, net::ClientTls::VerifyCa | net::ClientTls::VerifyFull);
     let client_roots = match &args.tls_client_ca {
         Some(file) => Some(Arc::new(roots("--tls-client-ca", file, None)?)),

@@ -1,5 +1,7 @@
 //! SSLRequest, GSSENCRequest and the outside of a TLS handshake.
 
+use std::time::Duration;
+
 use crate::handshake::record::Tls;
 use crate::handshake::{Close, Record, Side, Step};
 use crate::wire::tls::{Alert, version_name};
@@ -28,6 +30,15 @@ fn gss(record: &Record) -> Option<Finding> {
     }
 }
 
+/// The deadline passed while the client was to speak, before its startup packet.
+pub(super) fn no_startup(at: Duration) -> Finding {
+    let seconds = at.as_secs_f64();
+    let evidence = format!(
+        "it was the client's turn, and no startup packet came until our login deadline ({seconds:.0} s)"
+    );
+    Finding::proven(Step::Startup, Cause::StartupTimeout, evidence)
+}
+
 fn silence(step: Step, request: &str, seconds: f64) -> Finding {
     let evidence = format!("nothing came back on the {request} in {seconds:.0} s");
     Finding::proven(step, Cause::NoAnswer, evidence)
@@ -51,6 +62,7 @@ fn ssl(record: &Record, context: &Context<'_>) -> Option<Finding> {
     let (side, how, at) = record.first_close()?;
     match (request.answer, side, how) {
         (None, _, Close::Deadline) => Some(silence(Step::SslRequest, "SSLRequest", at.as_secs_f64())),
+        (Some((b'N' | b'S', _)), _, Close::Deadline) if !has_hello(record) => Some(no_startup(at)),
         (None, Side::Server, _) => {
             let evidence = "the server closed right after the SSLRequest, without a byte";
             Some(Finding::proven(Step::SslRequest, Cause::ClosedWithoutAnswer, evidence))
@@ -149,12 +161,17 @@ pub(super) fn tls(record: &Record, context: &Context<'_>) -> Option<Finding> {
     }
     let (side, how, at) = record.first_close()?;
     let who = if side == Side::Client { "client" } else { "server" };
-    if how == Close::Deadline {
-        return Some(silence(Step::TlsHandshake, "ClientHello", at.as_secs_f64()).or(&[Cause::TlsCut]));
-    }
-    tls.client_hello.as_ref()?;
     let after_certificate =
         tls.encrypted.iter().any(|(from, ..)| *from == Side::Server) || tls.server_certificates.is_some();
+    if how == Close::Deadline {
+        if tls.client_hello.is_none() || after_certificate {
+            return Some(no_startup(at));
+        }
+        let seconds = at.as_secs_f64();
+        let evidence = format!("nothing came back on the ClientHello in {seconds:.0} s");
+        return Some(Finding::proven(Step::TlsHandshake, Cause::TlsCut, evidence).on(Leg::Server));
+    }
+    tls.client_hello.as_ref()?;
     let evidence = format!("the {who} closed in the TLS handshake, without an alert in clear");
     if side == Side::Client && after_certificate {
         return Some(

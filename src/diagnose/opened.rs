@@ -2,11 +2,14 @@
 
 use crate::certs::{self, Certificate, RootSummary};
 use crate::handshake::ladder::text;
-use crate::handshake::opened::{CertificateFault, FaultKind, Legs, OpenedTls, PassedThrough, TlsFault};
+use crate::handshake::opened::{
+    Awaits, CertificateFault, FaultKind, Legs, OpenedTls, PassedThrough, TlsFault,
+};
 use crate::handshake::{Close, Record, Side, Step};
 use crate::wire::tls::{Alert, version_name};
 
 use super::context::Context;
+use super::encryption;
 use super::{Cause, Confidence, Finding, Leg, Warning};
 
 /// Why TLS of ours did not come about, or what our presence broke.
@@ -18,7 +21,8 @@ pub(super) fn finding(record: &Record) -> Option<Finding> {
     match &legs.fault {
         Some(fault) if fault.leg == Side::Server => Some(server(legs, fault)),
         Some(fault) => Some(client(record, legs, fault)),
-        None => silent_refusal(record, legs)
+        None => stalled(record, legs)
+            .or_else(|| silent_refusal(record, legs))
             .or_else(|| another_names_certificate(record, legs))
             .or_else(|| certificate_without_answer(record, legs)),
     }
@@ -299,6 +303,33 @@ fn refused_ours(legs: &Legs, finding: Finding) -> Finding {
 fn distrust(legs: &Legs, evidence: &str) -> Finding {
     refused_ours(legs, Finding::likely(Step::TlsHandshake, Cause::ServerCertUntrusted, evidence))
         .or(&[Cause::TlsCut, Cause::ClientLeft])
+}
+
+/// The login deadline passed while a handshake of ours waited for one of the ends.
+fn stalled(record: &Record, legs: &Legs) -> Option<Finding> {
+    let Some((_, Close::Deadline, at)) = record.first_close() else { return None };
+    let seconds = at.as_secs_f64();
+    match legs.awaits {
+        Some(Awaits::Client) => Some(encryption::no_startup(at)),
+        Some(Awaits::ServerAnswer) => {
+            let evidence = format!("pgwhy asked the server for TLS, and nothing came back in {seconds:.0} s");
+            Some(Finding::proven(Step::SslRequest, Cause::NoAnswer, evidence))
+        }
+        Some(Awaits::ServerTls) => {
+            let evidence = format!(
+                "the server was silent in the TLS handshake with pgwhy until our login deadline ({seconds:.0} s)"
+            );
+            Some(
+                tls(Cause::TlsCut, evidence)
+                    .on(Leg::Server)
+                    .summary("the server began TLS with pgwhy and went silent"),
+            )
+        }
+        None => {
+            let opened = legs.client.as_ref().is_some_and(|client| client.version.is_some());
+            (opened && record.startup.is_none()).then(|| encryption::no_startup(at))
+        }
+    }
 }
 
 /// TLS came about, and the client left before its startup packet: drivers that look at the

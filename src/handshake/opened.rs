@@ -147,8 +147,21 @@ pub struct Legs {
     pub plus_removed: bool,
     /// TLS was to be opened and was passed through after all, because of this.
     pub passed_through: Option<PassedThrough>,
+    /// What we are waiting for, where the bytes don't show it.
+    pub awaits: Option<Awaits>,
     /// The client needs channel binding, and pgwhy does not know its password.
     pub binding_refused: bool,
+}
+
+/// Whose turn it is in a handshake of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Awaits {
+    /// The client's next flight of TLS.
+    Client,
+    /// The server's answer to our SSLRequest.
+    ServerAnswer,
+    /// The server's next flight of TLS.
+    ServerTls,
 }
 
 /// What the first way to the server ended with.

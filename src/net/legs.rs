@@ -18,7 +18,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use crate::certs::Certificate;
-use crate::handshake::opened::{FaultKind, FellBack, PassedThrough, TlsFault};
+use crate::handshake::opened::{Awaits, FaultKind, FellBack, PassedThrough, TlsFault};
 use crate::handshake::{Close, Side};
 use crate::password::bridge::Worth;
 use crate::wire::error_fields::ErrorFields;
@@ -192,10 +192,12 @@ impl Meeting<'_, '_> {
         let mut packet = Vec::with_capacity(ENCRYPTION_REQUEST);
         request.encode(&mut packet);
         let mut answer = [0; 16];
+        self.watch.observer.legs().awaits = Some(Awaits::ServerAnswer);
         let count = match server.write_all(&packet).await {
             Ok(()) => server.read(&mut answer).await,
             Err(error) => Err(error),
         };
+        self.awaits(None);
         match count {
             Ok(0) | Err(_) => {
                 let how = if count.is_ok() { Close::Eof } else { Close::Reset };
@@ -236,6 +238,7 @@ impl Meeting<'_, '_> {
 
     /// Reads the ClientHello; it stays among the first bytes. `None` where they are no TLS.
     async fn hello(&mut self) -> Step<Option<ClientHello>> {
+        self.awaits(Some(Awaits::Client));
         loop {
             let bytes = self.watch.first_bytes();
             let (mut hello, mut other) = (None, false);
@@ -253,6 +256,11 @@ impl Meeting<'_, '_> {
                 return over(ending);
             }
         }
+    }
+
+    /// Notes whose turn it is, for a deadline that passes meanwhile.
+    fn awaits(&mut self, whom: Option<Awaits>) {
+        self.watch.observer.legs().awaits = whom;
     }
 
     fn look_at_hello(&mut self) {
@@ -274,7 +282,10 @@ impl Meeting<'_, '_> {
             return over(Ending::Closed);
         };
         let accepted = self.facts.accepted;
-        match side.accept(socket, bytes, accepted).await {
+        self.awaits(Some(Awaits::Client));
+        let shaken = side.accept(socket, bytes, accepted).await;
+        self.awaits(None);
+        match shaken {
             Ok((stream, mut seen)) => {
                 self.ends.client = Some(stream);
                 let legs = self.watch.observer.legs();
@@ -307,15 +318,20 @@ impl Meeting<'_, '_> {
         };
         let Some(connector) = self.shared.tls.connector() else { return over(Ending::Closed) };
         let host = self.facts.host.clone();
+        self.watch.observer.legs().awaits = Some(Awaits::ServerTls);
         let connecting = connector.connect(socket, &host, client_sni, Verify::Chain, self.facts.accepted);
         let connected = if auto {
             match timeout(PATIENCE, connecting).await {
                 Ok(connected) => connected,
-                Err(_) => return Ok(Some(PassedThrough::ServerFailed)),
+                Err(_) => {
+                    self.awaits(None);
+                    return Ok(Some(PassedThrough::ServerFailed));
+                }
             }
         } else {
             connecting.await
         };
+        self.awaits(None);
         match connected {
             Ok((stream, seen)) => {
                 let side = self.shared.tls.server_side();
@@ -430,17 +446,21 @@ impl Meeting<'_, '_> {
         }
     }
 
-    /// As PostgreSQL's `clientcert=verify-full`: the common name is the user's.
+    /// As PostgreSQL's `clientcert=verify-full`: the common name is the user's, or (`clientname=DN`) the whole
+    /// distinguished name is.
     fn certificate_names_user(&mut self) -> Step<()> {
         let startup = self.watch.first_bytes();
         let user = startup_user(startup);
         let legs = self.watch.observer.legs();
         let leaf = legs.client.as_ref().and_then(|client| client.chain.first());
-        let common_name =
-            leaf.and_then(|leaf| Certificate::parse(leaf).ok()).and_then(|leaf| leaf.subject.common_name);
-        if common_name.is_some() && common_name.as_deref().map(str::as_bytes) == user.as_deref() {
+        let subject = leaf.and_then(|leaf| Certificate::parse(leaf).ok()).map(|leaf| leaf.subject);
+        let is_user = |name: &str| !name.is_empty() && Some(name.as_bytes()) == user.as_deref();
+        if let Some(subject) = &subject
+            && (subject.common_name.as_deref().is_some_and(is_user) || is_user(&subject.rfc2253))
+        {
             return Ok(());
         }
+        let common_name = subject.and_then(|subject| subject.common_name);
         self.watch.look_at_first_bytes();
         let kind = FaultKind::UserMismatch { common_name };
         self.watch.observer.legs().fault = Some(TlsFault { leg: Side::Client, ..self.fault(kind) });
@@ -469,7 +489,10 @@ impl Meeting<'_, '_> {
         let verify = Verify::of(self.shared.tls.config.server);
         let host = self.facts.host.clone();
         let asked = self.watch.observer.legs().client.as_ref().and_then(|client| client.server_name.clone());
-        match connector.connect(socket, &host, asked.as_deref(), verify, self.facts.accepted).await {
+        self.watch.observer.legs().awaits = Some(Awaits::ServerTls);
+        let connected = connector.connect(socket, &host, asked.as_deref(), verify, self.facts.accepted).await;
+        self.awaits(None);
+        match connected {
             Ok((stream, mut seen)) => {
                 seen.direct = self.shared.tls.config.direct;
                 self.ends.server = Some(stream);

@@ -8,12 +8,16 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bulk;
 mod files;
+mod keys;
+mod listener;
 mod row;
 mod rows;
 mod runner;
 mod running;
 mod stage;
+mod stalls;
 
 use support::server::Version;
 

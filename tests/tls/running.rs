@@ -17,10 +17,10 @@ use crate::support::server::{Plan, Server, Version};
 use rustls::pki_types::ServerName;
 
 /// A good server for `app`.
-fn server() -> Server {
+pub fn server() -> Server {
     let plan = Plan {
         hba: "host all all all scram-sha-256\n".into(),
-        sql: "CREATE ROLE app LOGIN PASSWORD 'correct-pw-1'; CREATE DATABASE app;".into(),
+        sql: "CREATE ROLE app LOGIN PASSWORD 'correct-pw-1'; CREATE DATABASE app OWNER app;".into(),
         tls: true,
         files: files().good.files(&files().ca.pem()),
         conf: "ssl_ca_file = ''\n".into(),
@@ -30,7 +30,7 @@ fn server() -> Server {
 }
 
 /// TLS as any client would begin it; the certificate that it was shown.
-fn shown_at(addr: SocketAddr) -> (rustls::ClientConnection, TcpStream, Vec<u8>) {
+pub fn shown_at(addr: SocketAddr) -> (rustls::ClientConnection, TcpStream, Vec<u8>) {
     let mut roots = rustls::RootCertStore::empty();
     let ca = files().ca.pem();
     let ca = <rustls::pki_types::CertificateDer<'_> as rustls::pki_types::pem::PemObject>::from_pem_slice(
@@ -143,4 +143,77 @@ fn many_clients_at_once_are_opened() {
         seen.iter().all(|report| report["outcome"] == "ok" && report["client_tls"]["version"] == "TLSv1.3"),
         "{seen:?}"
     );
+}
+
+#[test]
+fn a_hangup_reads_the_files_again_and_no_connection_is_lost() {
+    let server = server();
+    let dir = Scratch::new();
+    let (first, second) = (files().ca.issue(&Wish::server(HERE)), files().ca.issue(&Wish::server(HERE)));
+    put(&dir, &first);
+    let stamps = |name: &str| std::fs::metadata(dir.path().join(name)).unwrap().modified().unwrap();
+    let before = ["shown.crt", "shown.key"].map(stamps);
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let args = ["--client-tls", "open", "--tls-cert", &path("shown.crt"), "--tls-key", &path("shown.key")];
+    let proxy = Proxy::start(&format!("127.0.0.1:{}", server.port), &args.map(str::to_owned));
+    let (mut old, mut old_stream, leaf) = shown_at(proxy.addr);
+    assert_eq!(leaf, first.der);
+    put(&dir, &second);
+    // Files that look as before: only the signal makes pgwhy read them.
+    for (name, time) in ["shown.crt", "shown.key"].iter().zip(before) {
+        let file = std::fs::File::options().write(true).open(dir.path().join(name)).unwrap();
+        file.set_modified(time).unwrap();
+    }
+    let pid = rustix::process::Pid::from_raw(i32::try_from(proxy.pid()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+    let began = Instant::now();
+    while shown_at(proxy.addr).2 != second.der {
+        assert!(began.elapsed() < Duration::from_secs(30), "the new certificate never comes");
+    }
+    old.writer().write_all(&crate::support::peer::startup(196_608, &[("user", "app")])).unwrap();
+    old.complete_io(&mut old_stream).unwrap();
+    let mut answer = [0];
+    while old.reader().read(&mut answer).is_err() {
+        old.complete_io(&mut old_stream).unwrap();
+    }
+    assert_eq!(answer, [b'R']);
+}
+
+/// Takes any certificate.
+#[derive(Debug)]
+pub struct Trusting;
+
+impl rustls::client::danger::ServerCertVerifier for Trusting {
+    fn verify_server_cert(
+        &self,
+        _: &rustls::pki_types::CertificateDer<'_>,
+        _: &[rustls::pki_types::CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: rustls::pki_types::UnixTime,
+    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
+        Ok(rustls::client::danger::ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &rustls::pki_types::CertificateDer<'_>,
+        _: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &rustls::pki_types::CertificateDer<'_>,
+        _: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms.supported_schemes()
+    }
 }

@@ -18,6 +18,7 @@ pub struct Stage {
 
 const SQL: &str = "
 CREATE ROLE app LOGIN PASSWORD 'correct-pw-1';
+CREATE ROLE \"CN=app\" LOGIN PASSWORD 'correct-pw-1';
 CREATE ROLE second LOGIN PASSWORD 'second-pw-2';
 CREATE ROLE certain LOGIN PASSWORD 'correct-pw-1';
 CREATE ROLE twofold LOGIN PASSWORD 'correct-pw-1';

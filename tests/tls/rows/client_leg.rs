@@ -202,6 +202,11 @@ fn client_certificates() -> Vec<Row> {
         row("verify-full: the certificate is the user's", VERIFY_FULL)
             .psql(showing("app", "{app.crt}", "{app.key}"))
             .expect(works()),
+        Row::new("verify-full: the whole distinguished name is the user's", At::Good)
+            .args(VERIFY_FULL)
+            .knows("CN%3Dapp:correct-pw-1")
+            .psql(showing("CN=app", "{app.crt}", "{app.key}"))
+            .expect(works()),
         row("verify-full: the certificate is another user's", VERIFY_FULL)
             .psql(showing("app", "{certain.crt}", "{certain.key}"))
             .expect(fails("auth_request", "client_cert_rejected", "user_mismatch").leg("client")),

@@ -1,0 +1,209 @@
+//! Who stalls in a flight of a handshake, client or server, is ended by the login deadline, and told apart.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustls::pki_types::ServerName;
+
+use crate::files::files;
+use crate::running::{Trusting, server};
+use crate::support::peer::{Behaviour, FakeServer, GSS_REQUEST, SSL_REQUEST, V3, startup};
+use crate::support::proxy::{Proxy, handshakes};
+
+/// How far a client goes before it stalls.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
+enum Far {
+    Asked,
+    HalfHello,
+    Hello,
+    HalfFinished,
+    Tls,
+    HalfStartup,
+    Startup,
+}
+
+fn hello() -> rustls::ClientConnection {
+    let mut config = rustls::ClientConfig::builder()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Trusting))
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"postgresql".to_vec()];
+    rustls::ClientConnection::new(Arc::new(config), ServerName::try_from("localhost").unwrap()).unwrap()
+}
+
+/// Goes so far, then says nothing more, and returns when the other end is gone.
+fn stall(proxy: &Proxy, far: Far, direct: bool) -> Duration {
+    let began = Instant::now();
+    let mut stream = TcpStream::connect(proxy.addr).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    if !direct {
+        stream.write_all(SSL_REQUEST).unwrap();
+        stream.read_exact(&mut [0]).unwrap();
+    }
+    let mut tls = hello();
+    let mut first = Vec::new();
+    tls.write_tls(&mut first).unwrap();
+    match far {
+        Far::Asked => {}
+        Far::HalfHello => stream.write_all(&first[..first.len() / 2]).unwrap(),
+        _ => stream.write_all(&first).unwrap(),
+    }
+    if far > Far::Hello {
+        while tls.is_handshaking() {
+            tls.read_tls(&mut stream).unwrap();
+            tls.process_new_packets().unwrap();
+        }
+        let mut finished = Vec::new();
+        while tls.wants_write() {
+            tls.write_tls(&mut finished).unwrap();
+        }
+        let count = if far == Far::HalfFinished { finished.len() - 8 } else { finished.len() };
+        stream.write_all(&finished[..count]).unwrap();
+    }
+    if far >= Far::HalfStartup {
+        let packet = startup(V3, &[("user", "app"), ("database", "app")]);
+        let count = if far == Far::HalfStartup { packet.len() / 2 } else { packet.len() };
+        tls.writer().write_all(&packet[..count]).unwrap();
+        tls.write_tls(&mut stream).unwrap();
+    }
+    let mut rest = Vec::new();
+    // A reset is an end as well.
+    if let Err(error) = stream.read_to_end(&mut rest) {
+        assert_ne!(error.kind(), std::io::ErrorKind::WouldBlock, "{far:?}: nobody ended it");
+    }
+    began.elapsed()
+}
+
+fn ended_in_time(claim: &str, took: Duration) {
+    let fits = Duration::from_millis(1400) < took && took < Duration::from_secs(12);
+    assert!(fits, "{claim}: ended after {took:?}, and the deadline is 1.5 s");
+}
+
+#[test]
+fn a_client_that_stalls_in_any_flight_is_ended() {
+    let server = server();
+    let known = format!("postgres://app:correct-pw-1@127.0.0.1:{}/app", server.port);
+    let own = files().fill("--tls-cert {good.crt} --tls-key {good.key}");
+    for (mode, direct) in [
+        ("--client-tls open", false),
+        ("--client-tls open", true),
+        ("--client-tls require --server-tls require", false),
+        ("--client-tls auto", false),
+        ("--client-tls passthrough", false),
+    ] {
+        let args = format!("{mode} {own} --login-timeout 1500ms");
+        let args: Vec<String> = args.split(' ').map(str::to_owned).collect();
+        let mut proxy = Proxy::start(&known, &args);
+        let mut flights = vec![
+            Far::Asked,
+            Far::HalfHello,
+            Far::Hello,
+            Far::HalfFinished,
+            Far::Tls,
+            Far::HalfStartup,
+            Far::Startup,
+        ];
+        if direct {
+            flights.remove(0);
+        }
+        if mode.contains("passthrough") {
+            // Once both sides have sent what is encrypted it is the server's to end it.
+            flights.truncate(2);
+        }
+        let count = flights.len();
+        std::thread::scope(|scope| {
+            for far in flights {
+                let proxy = &proxy;
+                scope.spawn(move || {
+                    ended_in_time(&format!("{mode}, direct {direct}: {far:?}"), stall(proxy, far, direct));
+                });
+            }
+        });
+        let seen = handshakes(&proxy.finish());
+        assert_eq!(seen.len(), count, "{mode}: {seen:?}");
+        for report in seen {
+            assert_eq!(report["outcome"], "failed", "{mode}: {report}");
+            assert_eq!(report["leg"], "client", "{mode}: {report}");
+        }
+    }
+}
+
+#[test]
+fn a_server_that_stalls_in_any_flight_is_ended() {
+    let stalls: [(&str, Behaviour); 4] = [
+        ("no answer to the SSLRequest", |wire| {
+            wire.read(SSL_REQUEST.len())?;
+            wire.read_to_end().map(drop)
+        }),
+        ("no ServerHello", |wire| {
+            wire.read(SSL_REQUEST.len())?;
+            wire.send(b"S")?;
+            wire.read_to_end().map(drop)
+        }),
+        ("half a record", |wire| {
+            wire.read(SSL_REQUEST.len())?;
+            wire.send(b"S\x16\x03\x03\x10\0\x02\0")?;
+            wire.read_to_end().map(drop)
+        }),
+        ("a warning and nothing else", |wire| {
+            wire.read(SSL_REQUEST.len())?;
+            wire.send(b"S\x15\x03\x03\0\x02\x01\x70")?;
+            wire.read_to_end().map(drop)
+        }),
+    ];
+    let own = files().fill("--tls-cert {good.crt} --tls-key {good.key}");
+    for (claim, behaviour) in stalls {
+        for mode in ["--client-tls open", "--client-tls allow --server-tls require", "--client-tls auto"] {
+            let fake = FakeServer::start(behaviour);
+            let args = format!("{mode} {own} --login-timeout 1500ms");
+            let args: Vec<String> = args.split(' ').map(str::to_owned).collect();
+            let proxy = Proxy::start(&fake.addr.to_string(), &args);
+            let began = Instant::now();
+            let mut stream = TcpStream::connect(proxy.addr).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            let mut first = Vec::new();
+            if mode.contains("allow") {
+                first = startup(V3, &[("user", "app")]);
+            } else {
+                stream.write_all(SSL_REQUEST).unwrap();
+                let mut answer = [0];
+                if stream.read(&mut answer).is_ok_and(|count| count == 1) {
+                    hello().write_tls(&mut first).unwrap();
+                }
+            }
+            // Who is ended already takes nothing more.
+            let _ = stream.write_all(&first);
+            let _ = stream.read_to_end(&mut Vec::new());
+            let took = began.elapsed();
+            let seen = proxy.wait_handshakes(1, Duration::from_secs(10));
+            assert!(took < Duration::from_secs(12), "{claim}, {mode}: ended after {took:?}");
+            assert_eq!(seen.len(), 1, "{claim}, {mode}");
+            assert_eq!(seen[0]["outcome"], "failed", "{claim}, {mode}: {}", seen[0]);
+        }
+    }
+}
+
+#[test]
+fn gss_encryption_is_declined_where_tls_ends_and_asked_of_the_server_elsewhere() {
+    let server = server();
+    let own = files().fill("--tls-cert {good.crt} --tls-key {good.key}");
+    for mode in ["allow", "require", "open", "auto", "passthrough", "disable"] {
+        let args: Vec<String> = format!("--client-tls {mode} {own}").split(' ').map(str::to_owned).collect();
+        let proxy = Proxy::start(&format!("127.0.0.1:{}", server.port), &args);
+        let mut stream = TcpStream::connect(proxy.addr).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let mut answer = [0];
+        stream.write_all(GSS_REQUEST).unwrap();
+        stream.read_exact(&mut answer).unwrap();
+        if !["allow", "require", "disable"].contains(&mode) && answer == *b"G" {
+            // The server's own answer; what follows is Kerberos.
+            continue;
+        }
+        assert_eq!(answer, *b"N", "{mode}");
+        stream.write_all(SSL_REQUEST).unwrap();
+        stream.read_exact(&mut answer).unwrap();
+        assert_eq!(answer, if mode == "disable" { *b"N" } else { *b"S" }, "{mode}: TLS after that");
+    }
+}
