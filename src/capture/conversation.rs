@@ -16,6 +16,8 @@ use super::read::blocks::{Block, Packet};
 use super::read::ip::Fragments;
 use super::read::link::{self, Frame};
 use super::read::tcp::{Event, Flow, Segment, Way};
+use super::tls::KeyLog;
+use super::tls::opener::{Heard, Opener};
 
 /// Connections that are remembered; beyond it the longest silent quarter is forgotten.
 pub const MAX_CONNECTIONS: usize = 65_536;
@@ -65,6 +67,8 @@ pub struct Conversation {
     pub lack: Lack,
     /// What pgwhy wrote beside it, if the capture is its own.
     pub facts: Option<Box<Facts>>,
+    /// TLS was opened with a key log.
+    pub opened: bool,
 }
 
 /// How a connection was made.
@@ -127,6 +131,7 @@ pub struct Table {
     noted: VecDeque<(Key, Note)>,
     clock: u64,
     number: u64,
+    keys: KeyLog,
     /// The packet at hand, as Wireshark counts: it counts also what can't be read.
     frame: u64,
     tally: Tally,
@@ -188,6 +193,7 @@ struct Watch {
     /// Its first packet, and the one that settled it or else the last one.
     frames: (u64, u64),
     facts: Option<Box<Facts>>,
+    opener: Option<Box<Opener>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -208,6 +214,12 @@ impl Table {
         Self { ports, ..Self::default() }
     }
 
+    /// TLS is opened with these keys.
+    pub fn with_keys(mut self, keys: KeyLog) -> Self {
+        self.keys = keys;
+        self
+    }
+
     /// Takes one block of a file.
     pub fn block(&mut self, block: &Block<'_>) {
         match block {
@@ -226,6 +238,7 @@ impl Table {
                 }
             }
             Block::Custom { .. } => {}
+            Block::Secrets(lines) => self.keys.read(lines),
         }
     }
 
@@ -334,15 +347,16 @@ impl Table {
             self.begin(key, way, at, segment);
         }
         let Some(Connection::Open(open)) = self.connections.get_mut(&key) else { return };
-        let before = open.flow.held();
+        let before = open.held();
         if open.watch.settled.is_none() {
             open.watch.frames.1 = self.frame;
         }
-        open.take(way, at, segment);
-        if self.waiting + open.flow.held() - before > MAX_WAITING {
-            open.flush();
+        open.take(&self.keys, way, at, segment);
+        if self.waiting + open.held() - before > MAX_WAITING {
+            open.flush(&self.keys);
+            open.watch.stop_opening(at);
         }
-        self.waiting = self.waiting + open.flow.held() - before;
+        self.waiting = self.waiting + open.held() - before;
         let over = open.watch.is_over(at);
         if open.watch.protocol == Protocol::Postgres && self.servers.len() < MAX_SERVERS {
             self.servers.extend(open.watch.server());
@@ -382,9 +396,9 @@ impl Table {
     fn close(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(&key) else { return };
         let Connection::Open(open) = connection else { return };
-        let held = open.flow.held();
+        let held = open.held();
         // Its last packet may wait for one that was lost.
-        open.flush();
+        open.flush(&self.keys);
         let done = Connection::Done { syn: open.watch.syn.map(|(seq, _)| seq), last: open.watch.last };
         let Connection::Open(open) = std::mem::replace(connection, done) else { return };
         self.waiting -= held;
@@ -428,15 +442,19 @@ impl Table {
 }
 
 impl Open {
-    fn take(&mut self, way: Way, at: u64, segment: &Segment<'_>) {
+    fn take(&mut self, keys: &KeyLog, way: Way, at: u64, segment: &Segment<'_>) {
         self.watch.meet(way, at, segment);
         let watch = &mut self.watch;
-        self.flow.push(way, at, segment, &mut |way, at, event| watch.event(way, at, event));
+        self.flow.push(way, at, segment, &mut |way, at, event| watch.event(keys, way, at, event));
     }
 
-    fn flush(&mut self) {
+    fn flush(&mut self, keys: &KeyLog) {
         let watch = &mut self.watch;
-        self.flow.flush(&mut |way, at, event| watch.event(way, at, event));
+        self.flow.flush(&mut |way, at, event| watch.event(keys, way, at, event));
+    }
+
+    fn held(&self) -> usize {
+        self.flow.held() + self.watch.opener.as_ref().map_or(0, |opener| opener.held())
     }
 }
 
@@ -464,6 +482,7 @@ impl Watch {
             settled: None,
             frames: (frame, frame),
             facts: None,
+            opener: None,
         }
     }
 
@@ -492,7 +511,7 @@ impl Watch {
         }
     }
 
-    fn event(&mut self, way: Way, at: u64, event: Event<'_>) {
+    fn event(&mut self, keys: &KeyLog, way: Way, at: u64, event: Event<'_>) {
         if matches!(self.protocol, Protocol::Other | Protocol::SecondLeg) {
             return;
         }
@@ -504,8 +523,11 @@ impl Watch {
         let side = if self.client == Some(way) { Side::Client } else { Side::Server };
         let since = Duration::from_nanos(at.saturating_sub(self.began));
         match event {
-            Event::Bytes(bytes) => self.bytes(side, since, bytes),
-            Event::Gap(count) => self.gap(side, count),
+            Event::Bytes(bytes) => self.bytes(keys, side, at, bytes),
+            Event::Gap(count) => {
+                self.stop_opening(at);
+                self.gap(side, count);
+            }
             Event::Fin => self.closed(side, Close::Eof, since),
             Event::Reset => {
                 self.reset = true;
@@ -518,7 +540,7 @@ impl Watch {
         }
     }
 
-    fn bytes(&mut self, side: Side, at: Duration, bytes: &[u8]) {
+    fn bytes(&mut self, keys: &KeyLog, side: Side, at: u64, bytes: &[u8]) {
         if let Some(count) = self.bytes.get_mut(side as usize) {
             *count += bytes.len() as u64;
         }
@@ -536,6 +558,37 @@ impl Watch {
                 return;
             }
         }
+        if self.opener.is_none() && !keys.is_empty() && self.bytes.iter().sum::<u64>() == bytes.len() as u64 {
+            self.opener = Some(Box::default());
+        }
+        let Some(mut opener) = self.opener.take() else { return self.say(side, at, bytes) };
+        opener.bytes(keys, side, at, bytes, &mut |side, at, heard| self.heard(side, at, heard));
+        self.opener = Some(opener);
+    }
+
+    /// What is inside of TLS, and everything else as it is.
+    fn heard(&mut self, side: Side, at: u64, heard: Heard<'_>) {
+        match heard {
+            Heard::Bytes(bytes) => self.say(side, at, bytes),
+            Heard::Opened => {
+                let at = Duration::from_nanos(at.saturating_sub(self.began));
+                self.observer.get_or_insert_default().opened(at);
+            }
+            Heard::Lost(count) => self.gap(side, u32::try_from(count).unwrap_or(u32::MAX)),
+        }
+    }
+
+    /// Behind a gap no record can be opened.
+    fn stop_opening(&mut self, at: u64) {
+        let Some(mut opener) = self.opener.take() else { return };
+        opener.gap(at, &mut |side, at, heard| self.heard(side, at, heard));
+        self.deaf |= opener.is_open();
+        self.opener = Some(opener);
+    }
+
+    /// Hands bytes to the observer.
+    fn say(&mut self, side: Side, at: u64, bytes: &[u8]) {
+        let at = Duration::from_nanos(at.saturating_sub(self.began));
         let behind_gap = self.torn.get_mut(side as usize).map(std::mem::take);
         // Behind a gap only a whole message makes sense.
         self.deaf |= behind_gap == Some(true) && !begins_message(side, bytes);
@@ -570,6 +623,11 @@ impl Watch {
             // pgwhy wrote down who ended it; packets for that were made up.
             return;
         }
+        if let Some(mut opener) = self.opener.take() {
+            let when = self.began + u64::try_from(at.as_nanos()).unwrap_or_default();
+            opener.closing(when, &mut |side, at, heard| self.heard(side, at, heard));
+            self.opener = Some(opener);
+        }
         self.observer.get_or_insert_default().closed(at, side, how);
     }
 
@@ -601,7 +659,7 @@ impl Watch {
     }
 
     /// The record of it; `None` if it is not PostgreSQL's.
-    fn conversation(self, clock: u64) -> Option<Conversation> {
+    fn conversation(mut self, clock: u64) -> Option<Conversation> {
         let client = self.client?;
         let server = self.server()?;
         let of_interest = match self.protocol {
@@ -616,6 +674,11 @@ impl Watch {
         let unmade = matches!(dial, Dialled::Unanswered(waited) if waited < UNANSWERED);
         if !of_interest || unmade || (dial == Dialled::Unseen && self.protocol == Protocol::Undecided) {
             return None;
+        }
+        let mut opened = false;
+        if let Some(mut opener) = self.opener.take() {
+            opener.finish(self.last, &mut |side, at, heard| self.heard(side, at, heard));
+            opened = opener.is_open();
         }
         let mut observer = self.observer.unwrap_or_default();
         let attention = observer.attention();
@@ -658,6 +721,7 @@ impl Watch {
             outside,
             lack,
             facts,
+            opened,
         })
     }
 
