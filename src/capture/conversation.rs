@@ -9,7 +9,6 @@ use std::time::{Duration, SystemTime};
 
 use crate::diagnose::context::Lack;
 use crate::handshake::{Attention, Chunk, Close, Observer, Record, Side};
-use crate::wire::first::{First, classify};
 
 use super::facts::{Facts, LegFacts, MAGIC};
 use super::read::blocks::{Block, Packet};
@@ -18,6 +17,10 @@ use super::read::link::{self, Frame};
 use super::read::tcp::{Event, Flow, Segment, Way};
 use super::tls::KeyLog;
 use super::tls::opener::{Heard, Opener};
+
+mod protocol;
+
+use protocol::{FIRST, Protocol, asks_for_postgres, begins_message, protocol};
 
 /// Connections that are remembered; beyond it the longest silent quarter is forgotten.
 pub const MAX_CONNECTIONS: usize = 65_536;
@@ -194,17 +197,6 @@ struct Watch {
     frames: (u64, u64),
     facts: Option<Box<Facts>>,
     opener: Option<Box<Opener>>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Protocol {
-    Undecided,
-    Postgres,
-    /// TLS without a request for it: the hello says for what.
-    Tls,
-    /// What pgwhy carried on to the server: reported with the client's leg.
-    SecondLeg,
-    Other,
 }
 
 impl Table {
@@ -739,42 +731,6 @@ impl Watch {
     }
 }
 
-/// What the first bytes of a client say; `None` where they are too few.
-fn protocol(bytes: &[u8]) -> Option<Protocol> {
-    Some(match classify(bytes)? {
-        First::SslRequest | First::GssEncRequest | First::CancelRequest => Protocol::Postgres,
-        First::Startup { version, length } => {
-            // Other protocols begin with a length and two small numbers too; PostgreSQL then names a
-            // parameter.
-            let named = match bytes.get(8) {
-                None => return None,
-                Some(byte) => byte.is_ascii_alphabetic() || *byte == b'_' || (*byte == 0 && length == 9),
-            };
-            let version = (1..=4).contains(&(version >> 16));
-            if version && named { Protocol::Postgres } else { Protocol::Other }
-        }
-        First::Tls => Protocol::Tls,
-        First::Http | First::Malformed { .. } => Protocol::Other,
-    })
-}
-
-/// Whether bytes may be the beginning of a message of a login.
-fn begins_message(side: Side, bytes: &[u8]) -> bool {
-    let length =
-        bytes.get(1..).and_then(|rest| rest.first_chunk::<4>()).map(|word| u32::from_be_bytes(*word));
-    let tags: &[u8] = match side {
-        Side::Client => b"pX",
-        Side::Server => b"RSKZENv",
-    };
-    bytes.first().is_some_and(|tag| tags.contains(tag)) && length.is_some_and(|n| (4..=65_536).contains(&n))
-}
-
-/// TLS that begins at once is PostgreSQL's if the hello says so.
-fn asks_for_postgres(record: &Record) -> bool {
-    let hello = record.tls.as_ref().and_then(|tls| tls.client_hello.as_ref());
-    hello.is_some_and(|(hello, _)| hello.alpn.iter().any(|name| name == "postgresql"))
-}
-
 fn key(source: SocketAddr, target: SocketAddr) -> (Key, Way) {
     let place = |end: SocketAddr| {
         let bits = match end {
@@ -798,8 +754,6 @@ const TCP: u8 = 6;
 const ENTERPRISE: u32 = 32_473;
 /// Connections that are noted before their packets; those follow at once.
 const MAX_NOTED: usize = 64;
-/// A client's first bytes that are kept until they tell.
-const FIRST: usize = 16;
 
 #[cfg(test)]
 #[path = "conversation_tests.rs"]

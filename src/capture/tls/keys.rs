@@ -56,7 +56,7 @@ impl Suite {
     }
 
     /// The keys of one direction from its TLS 1.3 secret.
-    pub(super) fn from_secret(self, secret: &[u8]) -> Option<Keys> {
+    pub(super) fn keys_of(self, secret: &[u8]) -> Option<Keys> {
         let key = self.expand(secret, b"key", self.algorithm().key_len());
         let iv = self.expand(secret, b"iv", NONCE);
         Keys::new(self, &key, &iv)
@@ -68,7 +68,7 @@ impl Suite {
     }
 
     /// The keys of the client and of the server from the master secret of TLS 1.2.
-    pub(super) fn from_master(self, master: &[u8], client: &[u8], server: &[u8]) -> Option<[Keys; 2]> {
+    pub(super) fn keys_of_both(self, master: &[u8], client: &[u8], server: &[u8]) -> Option<[Keys; 2]> {
         let (key, iv) = (self.algorithm().key_len(), self.fixed());
         let seed = [b"key expansion".as_slice(), server, client].concat();
         let mut block = Zeroizing::new(Vec::new());

@@ -78,7 +78,8 @@ struct Direction {
     message: Vec<u8>,
     keys: Option<Keys>,
     /// TLS 1.3: the secret of the data, for when the handshake is over, and for the next after it.
-    secret: Option<(Suite, Zeroizing<Vec<u8>>)>,
+    /// A handshake that failed has none.
+    secret: Option<(Suite, Option<Zeroizing<Vec<u8>>>)>,
     finished: bool,
 }
 
@@ -237,7 +238,7 @@ impl Opener {
         if !suite.new {
             let master = secrets.master.as_ref()?;
             let [client_keys, server_keys] =
-                suite.from_master(master.expose(), self.random.as_ref()?, server)?;
+                suite.keys_of_both(master.expose(), self.random.as_ref()?, server)?;
             (self.client.keys, self.server.keys) = (Some(client_keys), Some(server_keys));
             return Some(());
         }
@@ -245,8 +246,9 @@ impl Opener {
             (&mut self.client, &secrets.handshake[0], &secrets.traffic[0]),
             (&mut self.server, &secrets.handshake[1], &secrets.traffic[1]),
         ] {
-            way.keys = Some(suite.from_secret(handshake.as_ref()?.expose())?);
-            way.secret = Some((suite, Zeroizing::new(traffic.as_ref()?.expose().clone())));
+            way.keys = Some(suite.keys_of(handshake.as_ref()?.expose())?);
+            way.secret =
+                Some((suite, traffic.as_ref().map(|secret| Zeroizing::new(secret.expose().clone()))));
         }
         Some(())
     }
@@ -332,10 +334,10 @@ impl Direction {
             let Some((suite, secret)) = &mut self.secret else { return };
             match kind {
                 FINISHED if !self.finished => self.finished = true,
-                KEY_UPDATE => *secret = suite.next_secret(secret),
+                KEY_UPDATE => *secret = secret.as_ref().map(|secret| suite.next_secret(secret)),
                 _ => continue,
             }
-            self.keys = suite.from_secret(secret);
+            self.keys = secret.as_ref().and_then(|secret| suite.keys_of(secret));
         }
         if self.message.len() > MAX_MESSAGE {
             self.keys = None;
@@ -372,3 +374,7 @@ const FINISHED: u8 = 20;
 const KEY_UPDATE: u8 = 24;
 /// A request for encryption.
 const REQUEST: usize = 8;
+
+#[cfg(test)]
+#[path = "opener_tests.rs"]
+mod tests;
