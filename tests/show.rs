@@ -12,6 +12,8 @@ mod command;
 mod corpus;
 #[path = "replay/expect.rs"]
 mod expect;
+#[path = "show/keylog.rs"]
+mod keylog;
 #[path = "show/packets.rs"]
 mod packets;
 #[path = "scenarios/row.rs"]

@@ -304,6 +304,10 @@ pub struct ChoiceArgs {
     #[arg(long, value_name = "PORT")]
     pub port: Vec<u16>,
 
+    /// Keys of TLS connections in the capture (SSLKEYLOGFILE): they are opened with them
+    #[arg(long, value_name = "FILE")]
+    pub keylog: Option<PathBuf>,
+
     /// The connection string that the client should have used: its password is held against what was sent
     #[arg(long, value_name = "CONNINFO")]
     pub expect: Option<String>,
@@ -339,6 +343,10 @@ pub struct DiffArgs {
     /// A server's port: everything that happens there counts, also what is not PostgreSQL's; repeatable
     #[arg(long, value_name = "PORT")]
     pub port: Vec<u16>,
+
+    /// Keys of TLS connections in the capture (SSLKEYLOGFILE): they are opened with them
+    #[arg(long, value_name = "FILE")]
+    pub keylog: Option<PathBuf>,
 
     /// The connection string that the client should have used: its password is held against what was sent
     #[arg(long, value_name = "CONNINFO")]

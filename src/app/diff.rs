@@ -15,7 +15,7 @@ use super::cli::{DiffArgs, Format, Show};
 use super::config::expectation;
 use super::desk::{Clerk, Setting};
 use super::output::{Dress, wants_colour};
-use super::show::{logins, report};
+use super::show::{keys, logins, report};
 use super::sources::Sources;
 
 /// Users and databases whose last success is kept for choosing.
@@ -71,7 +71,7 @@ fn read(args: &DiffArgs, path: &Path) -> Result<Found, Failure> {
     let sources = Sources::default();
     let mut clerk = Clerk::new(Setting { expected, host, dress, sources, written: None, capture: None });
     let mut found = Found::default();
-    logins(path, &args.port, &mut |conversation| {
+    logins(path, &args.port, &keys(args.keylog.as_deref())?, &mut |conversation| {
         let seen = report(&mut clerk, "", conversation, args.expect.is_some());
         let user = args.user.as_deref();
         if user.is_none_or(|user| seen.0.client.user.as_deref() == Some(user)) {

@@ -16,6 +16,7 @@ use serde_json::json;
 use crate::capture::conversation::Conversation;
 use crate::capture::read::blocks::Blocks;
 use crate::capture::script::{Script, Which};
+use crate::capture::tls::KeyLog;
 use crate::diagnose::{Context, Outcome, diagnose};
 use crate::handshake::{Attention, Chunk, Close, Observer, Side, Step};
 use crate::report::{Report, Way};
@@ -54,7 +55,7 @@ pub(super) fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
 fn choose(args: &ReplayArgs) -> Result<(Which, String), Failure> {
     let mut first = None;
     let mut chosen = None;
-    logins(&args.file, &[], &mut |conversation| {
+    logins(&args.file, &[], &KeyLog::default(), &mut |conversation| {
         let which =
             Which { client: conversation.client, server: conversation.server, began: conversation.began };
         let id = conversation.facts.as_ref().map(|facts| facts.id.clone());

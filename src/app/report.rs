@@ -19,7 +19,7 @@ use super::Failure;
 use super::cli::{ChoiceArgs, PageFormat, ReportArgs, Show};
 use super::desk::Clerk;
 use super::output::Dress;
-use super::show::{Counts, clerk, logins, report, wanted};
+use super::show::{Counts, clerk, keys, logins, report, wanted};
 
 /// Logins on a page: more are no reading for anybody, and each takes some 20 kB of it.
 const SHEETS: usize = 50;
@@ -30,12 +30,13 @@ const SUCCESSES: usize = 256;
 pub(super) fn run(args: &ReportArgs) -> Result<ExitCode, Failure> {
     let format = format(args)?;
     let (mut clerk, anew) = clerk(&args.choice, Dress::new(None, Show::All))?;
+    let keys = keys(args.choice.keylog.as_deref())?;
     let mut found = Found::default();
     let mut counts = Counts::default();
     for (place, path) in args.files.iter().enumerate() {
         refuse_to_overwrite(args.output.as_deref(), path)?;
         let prefix = if args.files.len() > 1 { format!("{}.", place + 1) } else { String::new() };
-        let read = logins(path, &args.choice.port, &mut |conversation| {
+        let read = logins(path, &args.choice.port, &keys, &mut |conversation| {
             let number = format!("{prefix}{}", conversation.number);
             let sheet = sheet(&mut clerk, &prefix, conversation, anew, path);
             counts.count(&sheet.report);
@@ -184,6 +185,7 @@ impl Found {
 fn context(choice: &ChoiceArgs) -> Vec<String> {
     let context = &choice.context;
     let given = [
+        (choice.keylog.is_some(), "keys of TLS connections (--keylog)"),
         (choice.expect.is_some(), "the connection string that was to be used (--expect)"),
         (context.password_file.is_some(), "the expected password (--password-file)"),
         (context.hba.is_some(), "pg_hba.conf (--hba)"),

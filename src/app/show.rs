@@ -10,6 +10,7 @@ use crate::capture::conversation::{Conversation, Dialled, Table, Tally};
 use crate::capture::facts::{Facts, LegFacts};
 use crate::capture::read::blocks::Blocks;
 use crate::capture::read::link;
+use crate::capture::tls::KeyLog;
 use crate::diagnose::context::{Dial, DialFault};
 use crate::diagnose::{Confidence, Diagnosis, Outcome};
 use crate::handshake::{Attention, Record};
@@ -28,12 +29,13 @@ pub(super) fn run(args: &ShowArgs) -> Result<ExitCode, Failure> {
     let choice = &args.choice;
     let dress = Dress::new(args.format, if choice.failed { Show::Failed } else { Show::All });
     let (mut clerk, anew) = clerk(choice, dress)?;
+    let keys = keys(choice.keylog.as_deref())?;
     let mut out = io::BufWriter::with_capacity(1 << 16, io::stdout().lock());
     let (mut total, mut shown_failed) = (Counts::default(), false);
     for (place, path) in args.files.iter().enumerate() {
         let prefix = if args.files.len() > 1 { format!("{}.", place + 1) } else { String::new() };
         let mut gone = false;
-        let read = logins(path, &choice.port, &mut |conversation| {
+        let read = logins(path, &choice.port, &keys, &mut |conversation| {
             let number = conversation.number;
             let report = report(&mut clerk, &prefix, conversation, anew).0;
             total.count(&report);
@@ -77,6 +79,26 @@ pub(super) fn clerk(choice: &ChoiceArgs, dress: Dress) -> Result<(Clerk, bool), 
     Ok((Clerk::new(setting), anew))
 }
 
+/// Reads a key log; without one there are no keys.
+pub(super) fn keys(path: Option<&Path>) -> Result<KeyLog, Failure> {
+    let mut keys = KeyLog::default();
+    let Some(path) = path else { return Ok(keys) };
+    let refused = |error: io::Error| Failure::usage(format!("--keylog {}: {error}", path.display()));
+    let mut text = Vec::new();
+    let mut file = File::open(path).map_err(refused)?.take(LONGEST_KEYLOG);
+    file.read_to_end(&mut text).map_err(refused)?;
+    keys.read(&text);
+    match keys.counts() {
+        (0, _) => eprintln!("pgwhy: --keylog {}: there are no keys in it", path.display()),
+        (_, 0) => {}
+        (_, broken) => eprintln!("pgwhy: --keylog {}: {broken} lines can't be read", path.display()),
+    }
+    Ok(keys)
+}
+
+/// More lines than [`KeyLog`] keeps.
+const LONGEST_KEYLOG: u64 = 64 << 20;
+
 /// Whether a login is one of those that were asked for. `number` is its place in the capture.
 pub(super) fn wanted(choice: &ChoiceArgs, report: &Report, number: &str) -> bool {
     let user = choice.user.as_deref().is_none_or(|user| report.client.user.as_deref() == Some(user));
@@ -90,6 +112,7 @@ pub(super) fn wanted(choice: &ChoiceArgs, report: &Report, number: &str) -> bool
 pub(super) fn logins(
     path: &Path,
     ports: &[u16],
+    keys: &KeyLog,
     take: &mut dyn FnMut(Conversation) -> bool,
 ) -> Result<Tally, Failure> {
     let shown = path.display();
@@ -102,7 +125,7 @@ pub(super) fn logins(
     };
     let mut blocks =
         Blocks::open(reader).map_err(|trouble| Failure::usage(format!("{shown}: {}", trouble.what)))?;
-    let mut table = Table::new(ports);
+    let mut table = Table::new(ports).with_keys(keys.clone());
     let mut progress = Progress::new(length);
     while let Some(block) = blocks.next() {
         table.block(&block);
@@ -140,8 +163,10 @@ pub(super) fn report(
 ) -> (Report, Record) {
     let record = conversation.record.clone();
     let facts = conversation.facts.take();
-    let blanked = facts.as_ref().is_some_and(|facts| !facts.secrets_kept);
-    if let Some(facts) = &facts {
+    // What stayed encrypted was not blanked, and not diagnosed either.
+    let opened = conversation.opened;
+    let blanked = facts.as_ref().is_some_and(|facts| !facts.secrets_kept) && !opened;
+    if let Some(facts) = facts.as_ref().filter(|_| !opened) {
         let proven = facts.diagnosis.as_ref().and_then(|diagnosis| diagnosis.finding.as_ref());
         let proven = proven.is_some_and(|finding| finding.confidence == Confidence::Proven);
         if let Some(diagnosis) = facts.diagnosis.clone().filter(|_| !anew || (blanked && proven)) {

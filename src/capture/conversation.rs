@@ -9,13 +9,18 @@ use std::time::{Duration, SystemTime};
 
 use crate::diagnose::context::Lack;
 use crate::handshake::{Attention, Chunk, Close, Observer, Record, Side};
-use crate::wire::first::{First, classify};
 
 use super::facts::{Facts, LegFacts, MAGIC};
 use super::read::blocks::{Block, Packet};
 use super::read::ip::Fragments;
 use super::read::link::{self, Frame};
 use super::read::tcp::{Event, Flow, Segment, Way};
+use super::tls::KeyLog;
+use super::tls::opener::{Heard, Opener};
+
+mod protocol;
+
+use protocol::{FIRST, Protocol, asks_for_postgres, begins_message, protocol};
 
 /// Connections that are remembered; beyond it the longest silent quarter is forgotten.
 pub const MAX_CONNECTIONS: usize = 65_536;
@@ -65,6 +70,8 @@ pub struct Conversation {
     pub lack: Lack,
     /// What pgwhy wrote beside it, if the capture is its own.
     pub facts: Option<Box<Facts>>,
+    /// TLS was opened with a key log.
+    pub opened: bool,
 }
 
 /// How a connection was made.
@@ -127,6 +134,7 @@ pub struct Table {
     noted: VecDeque<(Key, Note)>,
     clock: u64,
     number: u64,
+    keys: KeyLog,
     /// The packet at hand, as Wireshark counts: it counts also what can't be read.
     frame: u64,
     tally: Tally,
@@ -188,17 +196,7 @@ struct Watch {
     /// Its first packet, and the one that settled it or else the last one.
     frames: (u64, u64),
     facts: Option<Box<Facts>>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Protocol {
-    Undecided,
-    Postgres,
-    /// TLS without a request for it: the hello says for what.
-    Tls,
-    /// What pgwhy carried on to the server: reported with the client's leg.
-    SecondLeg,
-    Other,
+    opener: Option<Box<Opener>>,
 }
 
 impl Table {
@@ -206,6 +204,12 @@ impl Table {
     pub fn new(ports: &[u16]) -> Self {
         let ports = ports.iter().copied().chain([POSTGRES_PORT]).collect();
         Self { ports, ..Self::default() }
+    }
+
+    /// TLS is opened with these keys.
+    pub fn with_keys(mut self, keys: KeyLog) -> Self {
+        self.keys = keys;
+        self
     }
 
     /// Takes one block of a file.
@@ -226,6 +230,7 @@ impl Table {
                 }
             }
             Block::Custom { .. } => {}
+            Block::Secrets(lines) => self.keys.read(lines),
         }
     }
 
@@ -334,15 +339,16 @@ impl Table {
             self.begin(key, way, at, segment);
         }
         let Some(Connection::Open(open)) = self.connections.get_mut(&key) else { return };
-        let before = open.flow.held();
+        let before = open.held();
         if open.watch.settled.is_none() {
             open.watch.frames.1 = self.frame;
         }
-        open.take(way, at, segment);
-        if self.waiting + open.flow.held() - before > MAX_WAITING {
-            open.flush();
+        open.take(&self.keys, way, at, segment);
+        if self.waiting + open.held() - before > MAX_WAITING {
+            open.flush(&self.keys);
+            open.watch.stop_opening(at);
         }
-        self.waiting = self.waiting + open.flow.held() - before;
+        self.waiting = self.waiting + open.held() - before;
         let over = open.watch.is_over(at);
         if open.watch.protocol == Protocol::Postgres && self.servers.len() < MAX_SERVERS {
             self.servers.extend(open.watch.server());
@@ -382,9 +388,9 @@ impl Table {
     fn close(&mut self, key: Key) {
         let Some(connection) = self.connections.get_mut(&key) else { return };
         let Connection::Open(open) = connection else { return };
-        let held = open.flow.held();
+        let held = open.held();
         // Its last packet may wait for one that was lost.
-        open.flush();
+        open.flush(&self.keys);
         let done = Connection::Done { syn: open.watch.syn.map(|(seq, _)| seq), last: open.watch.last };
         let Connection::Open(open) = std::mem::replace(connection, done) else { return };
         self.waiting -= held;
@@ -428,15 +434,19 @@ impl Table {
 }
 
 impl Open {
-    fn take(&mut self, way: Way, at: u64, segment: &Segment<'_>) {
+    fn take(&mut self, keys: &KeyLog, way: Way, at: u64, segment: &Segment<'_>) {
         self.watch.meet(way, at, segment);
         let watch = &mut self.watch;
-        self.flow.push(way, at, segment, &mut |way, at, event| watch.event(way, at, event));
+        self.flow.push(way, at, segment, &mut |way, at, event| watch.event(keys, way, at, event));
     }
 
-    fn flush(&mut self) {
+    fn flush(&mut self, keys: &KeyLog) {
         let watch = &mut self.watch;
-        self.flow.flush(&mut |way, at, event| watch.event(way, at, event));
+        self.flow.flush(&mut |way, at, event| watch.event(keys, way, at, event));
+    }
+
+    fn held(&self) -> usize {
+        self.flow.held() + self.watch.opener.as_ref().map_or(0, |opener| opener.held())
     }
 }
 
@@ -464,6 +474,7 @@ impl Watch {
             settled: None,
             frames: (frame, frame),
             facts: None,
+            opener: None,
         }
     }
 
@@ -492,7 +503,7 @@ impl Watch {
         }
     }
 
-    fn event(&mut self, way: Way, at: u64, event: Event<'_>) {
+    fn event(&mut self, keys: &KeyLog, way: Way, at: u64, event: Event<'_>) {
         if matches!(self.protocol, Protocol::Other | Protocol::SecondLeg) {
             return;
         }
@@ -504,8 +515,11 @@ impl Watch {
         let side = if self.client == Some(way) { Side::Client } else { Side::Server };
         let since = Duration::from_nanos(at.saturating_sub(self.began));
         match event {
-            Event::Bytes(bytes) => self.bytes(side, since, bytes),
-            Event::Gap(count) => self.gap(side, count),
+            Event::Bytes(bytes) => self.bytes(keys, side, at, bytes),
+            Event::Gap(count) => {
+                self.stop_opening(at);
+                self.gap(side, count);
+            }
             Event::Fin => self.closed(side, Close::Eof, since),
             Event::Reset => {
                 self.reset = true;
@@ -518,7 +532,7 @@ impl Watch {
         }
     }
 
-    fn bytes(&mut self, side: Side, at: Duration, bytes: &[u8]) {
+    fn bytes(&mut self, keys: &KeyLog, side: Side, at: u64, bytes: &[u8]) {
         if let Some(count) = self.bytes.get_mut(side as usize) {
             *count += bytes.len() as u64;
         }
@@ -536,6 +550,37 @@ impl Watch {
                 return;
             }
         }
+        if self.opener.is_none() && !keys.is_empty() && self.bytes.iter().sum::<u64>() == bytes.len() as u64 {
+            self.opener = Some(Box::default());
+        }
+        let Some(mut opener) = self.opener.take() else { return self.say(side, at, bytes) };
+        opener.bytes(keys, side, at, bytes, &mut |side, at, heard| self.heard(side, at, heard));
+        self.opener = Some(opener);
+    }
+
+    /// What is inside of TLS, and everything else as it is.
+    fn heard(&mut self, side: Side, at: u64, heard: Heard<'_>) {
+        match heard {
+            Heard::Bytes(bytes) => self.say(side, at, bytes),
+            Heard::Opened => {
+                let at = Duration::from_nanos(at.saturating_sub(self.began));
+                self.observer.get_or_insert_default().opened(at);
+            }
+            Heard::Lost(count) => self.gap(side, u32::try_from(count).unwrap_or(u32::MAX)),
+        }
+    }
+
+    /// Behind a gap no record can be opened.
+    fn stop_opening(&mut self, at: u64) {
+        let Some(mut opener) = self.opener.take() else { return };
+        opener.gap(at, &mut |side, at, heard| self.heard(side, at, heard));
+        self.deaf |= opener.is_open();
+        self.opener = Some(opener);
+    }
+
+    /// Hands bytes to the observer.
+    fn say(&mut self, side: Side, at: u64, bytes: &[u8]) {
+        let at = Duration::from_nanos(at.saturating_sub(self.began));
         let behind_gap = self.torn.get_mut(side as usize).map(std::mem::take);
         // Behind a gap only a whole message makes sense.
         self.deaf |= behind_gap == Some(true) && !begins_message(side, bytes);
@@ -570,6 +615,11 @@ impl Watch {
             // pgwhy wrote down who ended it; packets for that were made up.
             return;
         }
+        if let Some(mut opener) = self.opener.take() {
+            let when = self.began + u64::try_from(at.as_nanos()).unwrap_or_default();
+            opener.closing(when, &mut |side, at, heard| self.heard(side, at, heard));
+            self.opener = Some(opener);
+        }
         self.observer.get_or_insert_default().closed(at, side, how);
     }
 
@@ -601,7 +651,7 @@ impl Watch {
     }
 
     /// The record of it; `None` if it is not PostgreSQL's.
-    fn conversation(self, clock: u64) -> Option<Conversation> {
+    fn conversation(mut self, clock: u64) -> Option<Conversation> {
         let client = self.client?;
         let server = self.server()?;
         let of_interest = match self.protocol {
@@ -616,6 +666,11 @@ impl Watch {
         let unmade = matches!(dial, Dialled::Unanswered(waited) if waited < UNANSWERED);
         if !of_interest || unmade || (dial == Dialled::Unseen && self.protocol == Protocol::Undecided) {
             return None;
+        }
+        let mut opened = false;
+        if let Some(mut opener) = self.opener.take() {
+            opener.finish(self.last, &mut |side, at, heard| self.heard(side, at, heard));
+            opened = opener.is_open();
         }
         let mut observer = self.observer.unwrap_or_default();
         let attention = observer.attention();
@@ -658,6 +713,7 @@ impl Watch {
             outside,
             lack,
             facts,
+            opened,
         })
     }
 
@@ -673,42 +729,6 @@ impl Watch {
             (None, ..) => Dialled::Unseen,
         }
     }
-}
-
-/// What the first bytes of a client say; `None` where they are too few.
-fn protocol(bytes: &[u8]) -> Option<Protocol> {
-    Some(match classify(bytes)? {
-        First::SslRequest | First::GssEncRequest | First::CancelRequest => Protocol::Postgres,
-        First::Startup { version, length } => {
-            // Other protocols begin with a length and two small numbers too; PostgreSQL then names a
-            // parameter.
-            let named = match bytes.get(8) {
-                None => return None,
-                Some(byte) => byte.is_ascii_alphabetic() || *byte == b'_' || (*byte == 0 && length == 9),
-            };
-            let version = (1..=4).contains(&(version >> 16));
-            if version && named { Protocol::Postgres } else { Protocol::Other }
-        }
-        First::Tls => Protocol::Tls,
-        First::Http | First::Malformed { .. } => Protocol::Other,
-    })
-}
-
-/// Whether bytes may be the beginning of a message of a login.
-fn begins_message(side: Side, bytes: &[u8]) -> bool {
-    let length =
-        bytes.get(1..).and_then(|rest| rest.first_chunk::<4>()).map(|word| u32::from_be_bytes(*word));
-    let tags: &[u8] = match side {
-        Side::Client => b"pX",
-        Side::Server => b"RSKZENv",
-    };
-    bytes.first().is_some_and(|tag| tags.contains(tag)) && length.is_some_and(|n| (4..=65_536).contains(&n))
-}
-
-/// TLS that begins at once is PostgreSQL's if the hello says so.
-fn asks_for_postgres(record: &Record) -> bool {
-    let hello = record.tls.as_ref().and_then(|tls| tls.client_hello.as_ref());
-    hello.is_some_and(|(hello, _)| hello.alpn.iter().any(|name| name == "postgresql"))
 }
 
 fn key(source: SocketAddr, target: SocketAddr) -> (Key, Way) {
@@ -734,8 +754,6 @@ const TCP: u8 = 6;
 const ENTERPRISE: u32 = 32_473;
 /// Connections that are noted before their packets; those follow at once.
 const MAX_NOTED: usize = 64;
-/// A client's first bytes that are kept until they tell.
-const FIRST: usize = 16;
 
 #[cfg(test)]
 #[path = "conversation_tests.rs"]

@@ -10,4 +10,5 @@ pub mod conversation;
 pub mod facts;
 pub mod read;
 pub mod script;
+pub mod tls;
 pub mod write;

@@ -132,7 +132,8 @@ pub(super) fn outside(record: &Record, context: &Context<'_>) -> Vec<String> {
 
 /// What the outside of a TLS handshake shows of its failure.
 pub(super) fn tls(record: &Record, context: &Context<'_>) -> Option<Finding> {
-    let tls = record.tls.as_ref()?;
+    // Of TLS that was opened with a key log the inside tells.
+    let tls = record.tls.as_ref().filter(|tls| !tls.opened)?;
     if context.tls_refused_by_us {
         let evidence = "the client began with TLS at once, and pgwhy runs with --client-tls disable";
         return Some(

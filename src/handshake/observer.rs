@@ -162,6 +162,7 @@ impl Observer {
             self.client = Framer::default();
             self.server = Framer::default();
             self.phase = Phase::First;
+            self.record.tls.as_mut().into_iter().for_each(|tls| tls.opened = true);
         }
     }
 

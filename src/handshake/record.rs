@@ -135,6 +135,8 @@ pub struct Tls {
     pub encrypted: Vec<(Side, usize, Duration)>,
     /// A side whose bytes are no TLS.
     pub not_tls: Option<Side>,
+    /// It was opened: what follows was seen in clear.
+    pub opened: bool,
 }
 
 /// Encrypted records whose size and time are kept: enough for a whole TLS 1.3 handshake and the

@@ -16,7 +16,7 @@ use crate::tcpdump::show;
 const EXPECT: &str = "postgres://scram_user:correct-pw@db/";
 
 /// A file with logins of the corpus, by client and scenario.
-fn file(scratch: &Scratch, name: &str, wanted: &[(&str, &str)]) -> PathBuf {
+pub fn file(scratch: &Scratch, name: &str, wanted: &[(&str, &str)]) -> PathBuf {
     let all = conversations();
     let mut list: Vec<Packet> = Vec::new();
     for (number, (client, scenario)) in wanted.iter().enumerate() {

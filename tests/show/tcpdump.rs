@@ -17,18 +17,19 @@ use crate::support::{install, schema};
 use crate::world::{Upstream, World};
 
 /// A running tcpdump on the loopback interface.
-struct Tcpdump {
+pub struct Tcpdump {
     child: Child,
     stderr: BufReader<std::process::ChildStderr>,
 }
 
 impl Tcpdump {
-    fn start(file: &Path, port: u16) -> Self {
+    pub fn start(file: &Path, ports: &[u16]) -> Self {
+        let filter: Vec<String> = ports.iter().map(|port| format!("tcp port {port}")).collect();
         let program = install::need("tcpdump", "apt-get install tcpdump");
         let mut child = Command::new(program)
             .args(["-i", "lo", "-s", "0", "-U", "--immediate-mode", "-Z", "root", "-w"])
             .arg(file)
-            .args(["tcp", "port", &port.to_string()])
+            .arg(filter.join(" or "))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -45,7 +46,7 @@ impl Tcpdump {
     }
 
     /// Ends it when it has written all that it saw.
-    fn stop(mut self) {
+    pub fn stop(mut self) {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
         kill_process(pid, Signal::INT).expect("tcpdump runs");
         let mut rest = String::new();
@@ -105,7 +106,7 @@ fn run(world: &World, row: &Row) -> Result<usize, String> {
         }
         None => format!("127.0.0.1:{port}"),
     };
-    let tcpdump = Tcpdump::start(&file, port);
+    let tcpdump = Tcpdump::start(&file, &[port]);
     let own = scratch.path().join("own.pcapng");
     let mut proxy = Proxy::start(&upstream, &["--capture".to_owned(), own.display().to_string()]);
     if let Some((who, login)) = &row.first {

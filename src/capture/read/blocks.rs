@@ -38,6 +38,8 @@ pub enum Block<'a> {
         /// Its data, padding and options with it.
         data: &'a [u8],
     },
+    /// Keys of TLS connections, as lines of a key log (a Decryption Secrets Block).
+    Secrets(&'a [u8]),
     /// Packets that the capturing program lost, by its own count.
     Dropped(u64),
     /// A block that can't be used: an unknown interface, or one that is too long.
@@ -105,6 +107,7 @@ struct Interface {
 enum Found {
     Packet { interface: u32, link: u16, at: u64, original: usize, data: Range<usize>, options: Range<usize> },
     Custom { enterprise: u32, data: Range<usize> },
+    Secrets(Range<usize>),
     Dropped(u64),
     Unreadable,
 }
@@ -155,6 +158,7 @@ impl<R: Read> Blocks<R> {
                 Block::Packet(Packet { interface, link, at, original, data, options, big })
             }
             Found::Custom { enterprise, data } => Block::Custom { enterprise, data: part(data) },
+            Found::Secrets(data) => Block::Secrets(part(data)),
             Found::Dropped(count) => Block::Dropped(count),
             Found::Unreadable => Block::Unreadable,
         })
@@ -306,6 +310,10 @@ impl<R: Read> Blocks<R> {
             CUSTOM | CUSTOM_NO_COPY if bytes.len() >= 4 => {
                 let enterprise = word(bytes, 0, big);
                 Some(Found::Custom { enterprise, data: body.start + 4..body.end })
+            }
+            SECRETS if bytes.len() >= 8 && word(bytes, 0, big) == TLS_KEY_LOG => {
+                let length = (word(bytes, 4, big) as usize).min(bytes.len() - 8);
+                Some(Found::Secrets(body.start + 8..body.start + 8 + length))
             }
             ENHANCED | OBSOLETE | SIMPLE => Some(Found::Unreadable),
             _ => None,
@@ -483,6 +491,8 @@ const STATISTICS: u32 = 5;
 const ENHANCED: u32 = 6;
 const CUSTOM: u32 = 0x0000_0bad;
 const CUSTOM_NO_COPY: u32 = 0x4000_0bad;
+const SECRETS: u32 = 0x0a;
+const TLS_KEY_LOG: u32 = 0x544c_534b;
 
 const OPT_COMMENT: u16 = 1;
 const IF_TSRESOL: u16 = 9;
