@@ -12,6 +12,7 @@ mod departure;
 mod encryption;
 mod finding;
 mod fixes;
+pub mod history;
 mod lack;
 mod middle;
 mod opened;
