@@ -15,7 +15,7 @@ mod fixes;
 pub mod history;
 mod lack;
 mod middle;
-mod opened;
+pub(crate) mod opened;
 mod opening;
 mod password;
 mod path;

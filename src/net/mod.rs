@@ -37,7 +37,7 @@ pub use dial::{DialAttempt, DialError};
 pub use endpoint::{Carried, Listen, PeerAddr, Upstream, UpstreamHost};
 pub use limits::{Limits, Which};
 pub use proxy::{Config, Proxy, ProxyHandle};
-pub use tls::{ClientTls, Identity, IdentityError, Login, Roots, RootsError, ServerTls, TlsConfig};
+pub use tls::{ClientTls, Identity, IdentityError, Login, OwnTls, Roots, RootsError, ServerTls, TlsConfig};
 
 use crate::handshake::{Chunk, Close, Record, Side};
 
