@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(unreachable_pub, reason = "a test has no public face")]
 
+#[path = "admin/tls.rs"]
+mod encrypted;
 mod support;
 
 use std::sync::Arc;
@@ -277,7 +279,7 @@ fn a_refused_administrator_is_told_why() {
 #[track_caller]
 fn peer(behaviour: fn(&mut Wire) -> std::io::Result<()>) -> AdminProblem {
     let fake = FakeServer::start(behaviour);
-    let admin = Admin::new(&format!("postgres://a:hunter2@{}/d", fake.addr)).unwrap();
+    let admin = Admin::new(&format!("postgres://a:hunter2@{}/d?sslmode=disable", fake.addr)).unwrap();
     let deadline = Duration::from_millis(700);
     let start = Instant::now();
     let problem = admin.ask("u", "d", deadline).unwrap_err();
@@ -287,6 +289,13 @@ fn peer(behaviour: fn(&mut Wire) -> std::io::Result<()>) -> AdminProblem {
     assert!(again.elapsed() < Duration::from_millis(300));
     assert!(!format!("{problem} {problem:?} {admin:?}").contains("hunter2"));
     problem
+}
+
+/// Asks, with TLS as it is preferred, a server that is none.
+fn peer_says(behaviour: fn(&mut Wire) -> std::io::Result<()>) -> AdminProblem {
+    let fake = FakeServer::start(behaviour);
+    let admin = Admin::new(&format!("postgres://a:hunter2@{}/d", fake.addr)).unwrap();
+    admin.ask("u", "d", Duration::from_secs(5)).unwrap_err()
 }
 
 /// The messages that log a client in.

@@ -245,12 +245,16 @@ pub struct ContextArgs {
     /// Output of pg_controldata: tells made-up salts from real ones
     #[arg(long, value_name = "FILE")]
     pub control_data: Option<PathBuf>,
+
+    /// A capture with a login that worked: what differs since then
+    #[arg(long, value_name = "CAPTURE")]
+    pub baseline: Option<PathBuf>,
 }
 
 impl ContextArgs {
     /// Whether nothing was given.
     pub fn is_empty(&self) -> bool {
-        let files = [&self.password_file, &self.hba, &self.server_log, &self.control_data];
+        let files = [&self.password_file, &self.hba, &self.server_log, &self.control_data, &self.baseline];
         files.iter().all(|file| file.is_none()) && self.admin.is_none()
     }
 }

@@ -14,15 +14,17 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use crate::diagnose::context::{Context, Dial, DialFault, Expectation, Lack, Limit, Opaque};
+use crate::diagnose::history::LastSalt;
 use crate::diagnose::story::{Earlier, MOMENTS, Profile};
 use crate::diagnose::{Cause, Diagnosis, Outcome, diagnose};
-use crate::handshake::driver::recognise;
+use crate::handshake::ladder::text;
 use crate::handshake::{Chunk, Record, Side, Step};
 use crate::net::{Attempt, Closed, DialAttempt, DialError, Ending, PeerAddr, Sink};
 use crate::password::Expected;
 use crate::report::{Report, Way};
 use crate::secret::Secret;
 
+use super::baseline::{Success, Successes};
 use super::capture::{Keeper, Recorder, Session, Talk};
 use super::judging::{KeyCache, exchange, judgement};
 use super::output::Dress;
@@ -36,8 +38,8 @@ const QUEUE: usize = 4_096;
 const BUSY: usize = 64;
 /// Attempts remembered for linking.
 const RECENT: usize = 256;
-/// Users and databases whose last success is remembered.
-const SUCCESSES: usize = 1_024;
+/// Servers whose version is remembered.
+const VERSIONS: usize = 1_024;
 /// How long the last reports may take to be written when the program ends.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
@@ -193,8 +195,9 @@ pub(super) struct Captured {
 impl Clerk {
     /// A clerk who remembers nothing.
     pub(super) fn new(mut setting: Setting) -> Self {
-        let sources = RefCell::new(std::mem::take(&mut setting.sources));
-        let (history, keys) = (History::default(), KeyCache::default());
+        let mut sources = std::mem::take(&mut setting.sources);
+        let history = History { baseline: sources.baseline.take(), ..History::default() };
+        let (sources, keys) = (RefCell::new(sources), KeyCache::default());
         Self { setting, history, keys, sources, recorder: None }
     }
 
@@ -276,6 +279,16 @@ impl Clerk {
         diagnose(record, &context)
     }
 
+    /// Compares a report that was made before with the baseline.
+    pub(super) fn compare(&self, report: &mut Report, record: &Record) {
+        if report.diagnosis.outcome == Outcome::Failed && report.last_success.is_none() {
+            let host = host_of(&report.client.address);
+            let profile = Profile::new(record, &host, report.server.address.as_deref());
+            let ended = report.time + report.elapsed;
+            self.history.compare(report, &profile, ended);
+        }
+    }
+
     /// Diagnoses an attempt and remembers it.
     pub(super) fn report(&mut self, attempt: &Attempt, busy: bool, captured: Option<Captured>) -> Report {
         let record = &attempt.record;
@@ -300,8 +313,11 @@ impl Clerk {
         let limit = limit(&attempt.ending);
         let server_signature_fits =
             expected.filter(|_| !blanked).and_then(|expected| self.keys.signature_fits(record, expected));
+        let way = way(&dials);
+        let last_salt = self.history.last_salt(record, way.address.as_deref());
         let base = Context {
             dials: &dials,
+            last_salt: last_salt.as_ref(),
             limit: limit.as_ref(),
             ssl_answered_by_us: attempt.ssl_answered_by_us,
             tls_refused_by_us: attempt.ending == Ending::TlsRefused,
@@ -328,7 +344,6 @@ impl Clerk {
             ..Context::default()
         };
         let diagnosis = self.with_sources(attempt, &base, expected_password.as_ref(), busy);
-        let way = way(&dials);
         let profile = Profile::new(record, &client_host, way.address.as_deref());
         let mut report = Report::new(record, diagnosis, &way, attempt.ssl_answered_by_us);
         report.id = id;
@@ -388,7 +403,8 @@ pub(super) fn way(dials: &[Dial]) -> Way {
 #[derive(Default)]
 struct History {
     recent: VecDeque<Past>,
-    successes: BTreeMap<(String, String), Success>,
+    successes: Successes,
+    baseline: Option<Successes>,
     versions: BTreeMap<String, String>,
 }
 
@@ -397,12 +413,6 @@ struct Past {
     user: Option<String>,
     ended: SystemTime,
     attempt: Earlier,
-}
-
-struct Success {
-    at: SystemTime,
-    driver: String,
-    profile: Profile,
 }
 
 impl History {
@@ -421,7 +431,7 @@ impl History {
     /// Fills in what needs history.
     fn complete(&mut self, report: &mut Report, profile: &Profile, ended: SystemTime) {
         if let (Some(address), Some(version)) = (&report.server.address, &report.server.version) {
-            if self.versions.len() < SUCCESSES {
+            if self.versions.len() < VERSIONS {
                 self.versions.insert(address.clone(), version.clone());
             }
         } else if let Some(address) = &report.server.address {
@@ -453,14 +463,28 @@ impl History {
         if !matches!(report.diagnosis.outcome, Outcome::Failed) {
             return;
         }
-        let key = (report.client.user.clone(), report.client.database.clone());
-        if let (Some(user), Some(database)) = key
-            && let Some(success) = self.successes.get(&(user, database))
-        {
-            report.differs = profile.differences(&success.profile);
-            let ago = ended.duration_since(success.at).unwrap_or_default();
-            report.last_success = Some((success.driver.clone(), ago));
+        self.compare(report, profile, ended);
+    }
+
+    /// The login that worked with which one of this user and database is compared.
+    fn success(&self, user: Option<&str>, database: Option<&str>) -> Option<&Success> {
+        let baseline = || self.baseline.as_ref().and_then(|baseline| baseline.nearest(user, database));
+        self.successes.same(user, database).or_else(baseline)
+    }
+
+    fn compare(&self, report: &mut Report, profile: &Profile, ended: SystemTime) {
+        let success = self.success(report.client.user.as_deref(), report.client.database.as_deref());
+        if let Some(success) = success.filter(|_| report.client.user.is_some()) {
+            report.differs = success.differences(profile);
+            report.last_success = Some(success.told(ended));
         }
+    }
+
+    /// The salt that the user of a login was shown when it last worked.
+    fn last_salt(&self, record: &Record, server: Option<&str>) -> Option<LastSalt> {
+        let shown = |bytes: Option<&[u8]>| bytes.filter(|bytes| !bytes.is_empty()).map(text);
+        let (user, database) = (shown(record.user()), shown(record.database()));
+        self.success(user.as_deref(), database.as_deref())?.salt_of(user.as_deref(), server)
     }
 
     fn remember(
@@ -476,15 +500,8 @@ impl History {
             return;
         }
         if *outcome == Outcome::Ok {
-            let key = (
-                report.client.user.clone().unwrap_or_default(),
-                report.client.database.clone().unwrap_or_default(),
-            );
-            if self.successes.len() < SUCCESSES || self.successes.contains_key(&key) {
-                let driver =
-                    recognise(&attempt.record).map_or("unknown driver", |driver| driver.name).to_owned();
-                self.successes.insert(key, Success { at: ended, driver, profile });
-            }
+            let success = Success::new(&attempt.record, report, profile, ended);
+            self.successes.add(report.client.database.clone(), success);
         }
         let closed_early = attempt.opaque.is_some_and(|opaque| opaque.closed.is_some());
         if self.recent.len() == RECENT {
@@ -518,7 +535,7 @@ fn looks_logged_in(record: &Record) -> bool {
 }
 
 /// The host part of an address as shown.
-fn host_of(address: &str) -> String {
+pub(super) fn host_of(address: &str) -> String {
     match address.parse::<std::net::SocketAddr>() {
         Ok(address) => address.ip().to_canonical().to_string(),
         Err(_) => "local".to_owned(),

@@ -9,6 +9,7 @@ use tracing_subscriber::EnvFilter;
 use crate::diagnose::Cause;
 
 pub mod admin;
+mod baseline;
 pub mod ca;
 pub mod capture;
 pub mod cli;

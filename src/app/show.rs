@@ -170,7 +170,9 @@ pub(super) fn report(
         let proven = facts.diagnosis.as_ref().and_then(|diagnosis| diagnosis.finding.as_ref());
         let proven = proven.is_some_and(|finding| finding.confidence == Confidence::Proven);
         if let Some(diagnosis) = facts.diagnosis.clone().filter(|_| !anew || (blanked && proven)) {
-            return (noted(facts, &record, diagnosis), record);
+            let mut report = noted(facts, &record, diagnosis);
+            clerk.compare(&mut report, &record);
+            return (report, record);
         }
     }
     let id = format!("{prefix}{}", conversation.number);

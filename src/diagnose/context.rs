@@ -60,6 +60,8 @@ pub struct Context<'a> {
     pub unseen: &'a [String],
     /// An earlier attempt of the same client, moments before.
     pub earlier: Option<&'a super::story::Earlier>,
+    /// The salt of the same role's last success.
+    pub last_salt: Option<&'a super::history::LastSalt>,
     /// What is not in the capture that the record was read from.
     pub lack: Option<Lack>,
 }

@@ -12,7 +12,7 @@ use super::admin::{AdminFacts, Backends, RoleFacts, Salt, SecretKind};
 use super::context::Context;
 use super::finding::Confidence;
 use super::session::missing_variant;
-use super::{Cause, Finding};
+use super::{Cause, Finding, history};
 
 /// What the server's log says about one login.
 #[derive(Clone, Debug)]
@@ -27,6 +27,7 @@ pub struct LogFacts {
 
 /// Makes a finding as sure as the context allows.
 pub(super) fn settle(record: &Record, context: &Context<'_>, finding: Finding) -> Finding {
+    let finding = history::settle(record, context, finding);
     let finding = mock_salt(context, finding);
     let finding = match context.log {
         Some(log) => logged(record, log, finding),
@@ -44,7 +45,7 @@ pub(super) fn settle(record: &Record, context: &Context<'_>, finding: Finding) -
 }
 
 /// Whether the finding is that a password was refused, for whatever reason.
-fn is_refused_password(finding: &Finding) -> bool {
+pub(super) fn is_refused_password(finding: &Finding) -> bool {
     matches!(finding.step, Step::Password | Step::Md5 | Step::ScramClientFinal)
         && matches!(
             finding.cause,
@@ -59,7 +60,7 @@ fn is_refused_password(finding: &Finding) -> bool {
 }
 
 /// Another cause for the same refusal; what was known before stays as evidence.
-fn replaced(before: Finding, cause: Cause, confidence: Confidence, evidence: String) -> Finding {
+pub(super) fn replaced(before: Finding, cause: Cause, confidence: Confidence, evidence: String) -> Finding {
     let mut after = Finding::new(before.step, cause, confidence, evidence);
     after.evidence.extend(before.evidence);
     after

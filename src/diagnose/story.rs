@@ -91,6 +91,8 @@ impl Profile {
         let mut fields = vec![
             ("client", client_host.to_owned()),
             ("client_tls", tls_version(record).unwrap_or_else(|| "plaintext".into())),
+            ("user", record.user().map(text).unwrap_or_default()),
+            ("database", record.database().map(text).unwrap_or_default()),
             ("driver", recognise(record).map_or("unknown", |driver| driver.name).into()),
             ("auth_method", record.auth_method().unwrap_or("none").into()),
         ];

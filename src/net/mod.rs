@@ -41,7 +41,7 @@ pub use endpoint::Carried;
 pub use endpoint::{Listen, PeerAddr, Upstream, UpstreamHost};
 pub use limits::{Limits, Which};
 pub use proxy::{Config, Proxy, ProxyHandle};
-pub use tls::{ClientTls, Identity, IdentityError, Login, Roots, RootsError, ServerTls, TlsConfig};
+pub use tls::{ClientTls, Identity, IdentityError, Login, OwnTls, Roots, RootsError, ServerTls, TlsConfig};
 
 use crate::handshake::{Chunk, Close, Record, Side};
 

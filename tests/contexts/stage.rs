@@ -137,7 +137,9 @@ impl Stage {
 
     fn args(&self, with: With, server: &Server, other: &Server) -> Vec<String> {
         let option = |name: &str, value: String| vec![format!("--{name}"), value];
-        let fake = |fake: &FakeServer| option("admin", format!("postgres://a:adm1n-pass@{}/d", fake.addr));
+        let fake = |fake: &FakeServer| {
+            option("admin", format!("postgres://a:adm1n-pass@{}/d?sslmode=disable", fake.addr))
+        };
         let admin = |server: &Server, user: &str| option("admin", conninfo(server, user));
         let log = |server: &Server, ending: &str| {
             server.data().join("log/pg").with_extension(ending).display().to_string()

@@ -12,8 +12,10 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinHandle;
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
+use tokio_postgres::{Client, Config, NoTls, config as postgres};
 
+use super::tls::{Encryption, Opened};
 use super::{AdminProblem, NotUsable};
 use crate::conninfo::{Conninfo, Host, HostName, SslMode, passfile};
 use crate::net::PeerAddr;
@@ -36,32 +38,21 @@ pub(super) struct Target {
     pub(super) conninfo: Conninfo,
     database: String,
     password: Option<Secret<String>>,
+    encryption: Encryption,
     /// Where we listen ourselves.
     pub(super) own: Mutex<Vec<PeerAddr>>,
 }
 
 impl Target {
-    pub(super) fn new(conninfo: Conninfo) -> Result<Self, NotUsable> {
-        let says = |key: &str, values: &[&str]| {
-            let given = conninfo.params.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str());
-            given.filter(|value| values.contains(value)).map(|value| format!("{key}={value}"))
-        };
-        let mode = conninfo.sslmode.filter(|mode| *mode >= SslMode::Require);
-        let wants_tls = mode
-            .map(|mode| format!("sslmode={}", mode.as_str()))
-            .or_else(|| says("sslnegotiation", &["direct"]))
-            .or_else(|| says("channel_binding", &["require"]))
-            .or_else(|| says("gssencmode", &["require"]));
-        if let Some(word) = wants_tls {
-            return Err(NotUsable(format!(
-                "this version opens the --admin connection without encryption, and {word} asks for it: \
-                 use the server's Unix socket, a tunnel, or sslmode=disable if the way there is safe"
-            )));
-        }
+    pub(super) fn new(
+        conninfo: Conninfo,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, NotUsable> {
+        let encryption = Encryption::of(&conninfo, environment)?;
         let database = conninfo.database.clone().filter(|name| !name.is_empty());
         let database = database.unwrap_or_else(|| "postgres".to_owned());
         let password = conninfo.password.clone().or_else(|| from_passfile(&conninfo, &database));
-        Ok(Self { conninfo, database, password, own: Mutex::default() })
+        Ok(Self { conninfo, database, password, encryption, own: Mutex::default() })
     }
 
     /// The addresses that need no looking up.
@@ -72,7 +63,7 @@ impl Target {
     fn config(&self) -> Config {
         let mut config = Config::new();
         config.application_name("pgwhy admin").dbname(&self.database);
-        config.ssl_mode(tokio_postgres::config::SslMode::Disable);
+        config.channel_binding(self.encryption.binding);
         // Without a name tokio-postgres takes the operating system's user, as libpq does.
         if let Some(user) = &self.conninfo.user {
             config.user(user);
@@ -83,8 +74,8 @@ impl Target {
         config
     }
 
-    /// The first address that can be reached.
-    async fn dial(&self) -> Result<Box<dyn Socket>, AdminProblem> {
+    /// The first address that can be reached, and the name of its host.
+    async fn dial(&self) -> Result<(Dialled, String), AdminProblem> {
         let own = self.own.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut said = Vec::new();
         for host in &self.conninfo.hosts {
@@ -100,7 +91,7 @@ impl Target {
                     return Err(AdminProblem::Ourselves(addr.to_string()));
                 }
                 match self.connect(&addr).await {
-                    Ok(socket) => return Ok(socket),
+                    Ok(socket) => return Ok((socket, name(host))),
                     Err(error) => said.push(format!("{addr}: {error}")),
                 }
             }
@@ -108,15 +99,30 @@ impl Target {
         Err(AdminProblem::Unreachable(said.join("; ")))
     }
 
-    async fn connect(&self, addr: &PeerAddr) -> io::Result<Box<dyn Socket>> {
+    /// Opens a way to the server, with or without TLS.
+    async fn way(&self, encrypted: bool) -> Result<Way, AdminProblem> {
+        let (dialled, host) = self.dial().await?;
+        let plain = |socket: Box<dyn Socket>| Way { socket, hash: None, encrypted: false };
+        match dialled {
+            // libpq asks for no TLS on a Unix socket, whatever sslmode says.
+            Dialled::Unix(socket) => Ok(plain(Box::new(socket))),
+            Dialled::Tcp(socket) if !encrypted => Ok(plain(Box::new(socket))),
+            Dialled::Tcp(socket) => match self.encryption.open(socket, &host).await? {
+                Opened::Declined(socket) => Ok(plain(Box::new(socket))),
+                Opened::Tls(socket, hash) => Ok(Way { socket, hash, encrypted: true }),
+            },
+        }
+    }
+
+    async fn connect(&self, addr: &PeerAddr) -> io::Result<Dialled> {
         let connect = async {
             Ok(match addr {
                 PeerAddr::Tcp(addr) => {
                     let stream = TcpStream::connect(addr).await?;
                     stream.set_nodelay(true)?;
-                    Box::new(stream) as Box<dyn Socket>
+                    Dialled::Tcp(stream)
                 }
-                PeerAddr::Unix(Some(path)) => Box::new(UnixStream::connect(path).await?),
+                PeerAddr::Unix(Some(path)) => Dialled::Unix(UnixStream::connect(path).await?),
                 PeerAddr::Unix(None) => return Err(io::ErrorKind::NotFound.into()),
             })
         };
@@ -126,6 +132,28 @@ impl Target {
                 .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
             None => connect.await,
         }
+    }
+}
+
+/// A connection to an address, before anything was sent.
+enum Dialled {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// A way to the server on which the login may begin.
+struct Way {
+    socket: Box<dyn Socket>,
+    /// What SCRAM binds to.
+    hash: Option<Vec<u8>>,
+    encrypted: bool,
+}
+
+/// The name that a certificate is held against.
+fn name(host: &Host) -> String {
+    match &host.name {
+        HostName::Name(name) | HostName::UnixDir(name) => name.clone(),
+        HostName::Addr(ip) => ip.to_string(),
     }
 }
 
@@ -183,6 +211,19 @@ pub(super) struct Link {
 /// The task that carries a connection's bytes; it ends with this value.
 struct Driver(JoinHandle<()>);
 
+impl Driver {
+    fn start<T>(connection: tokio_postgres::Connection<Metered, T>) -> Self
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        Self(tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "the administrator's connection ended");
+            }
+        }))
+    }
+}
+
 impl Drop for Driver {
     fn drop(&mut self) {
         self.0.abort();
@@ -197,20 +238,46 @@ struct Meter {
 }
 
 impl Link {
-    /// Dials and logs in.
+    /// Dials and logs in, with TLS or without, in libpq's order.
     pub(super) async fn open(target: &Target) -> Result<Self, AdminProblem> {
+        let (first, second) = match target.encryption.mode {
+            SslMode::Disable => (false, None),
+            SslMode::Allow => (false, Some(true)),
+            SslMode::Prefer => (true, Some(false)),
+            SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => (true, None),
+        };
+        let problem = match Self::log_in(target, first).await {
+            Err((problem, encrypted)) if second == Some(!encrypted) && may_be_encryption(&problem) => problem,
+            done => return done.map_err(|(problem, _)| problem),
+        };
+        match Self::log_in(target, !first).await {
+            Ok(link) => Ok(link),
+            // TLS that failed is the reason, whatever the server says to a login without it.
+            Err(_) if matches!(problem, AdminProblem::Tls(_)) => Err(problem),
+            Err((last, _)) => Err(last),
+        }
+    }
+
+    /// The problem, and whether the way was encrypted.
+    async fn log_in(target: &Target, encrypted: bool) -> Result<Self, (AdminProblem, bool)> {
+        let way = target.way(encrypted).await.map_err(|problem| (problem, encrypted))?;
         let meter = Arc::new(Meter::default());
-        let socket = target.dial().await?;
-        let metered = Metered { socket, meter: Arc::clone(&meter), login: Vec::new() };
-        let (client, connection) =
-            target.config().connect_raw(metered, NoTls).await.map_err(|error| problem(&error))?;
+        let metered = Metered { socket: way.socket, meter: Arc::clone(&meter), login: Vec::new() };
+        let mut config = target.config();
+        let fault = |error| (problem(&error), way.encrypted);
+        let driver = if way.encrypted {
+            // The handshake is behind us: tokio-postgres is told so, and what to bind to.
+            config.ssl_mode(postgres::SslMode::Require).ssl_negotiation(postgres::SslNegotiation::Direct);
+            let (client, connection) =
+                config.connect_raw(metered, Given { hash: way.hash }).await.map_err(fault)?;
+            (client, Driver::start(connection))
+        } else {
+            config.ssl_mode(postgres::SslMode::Disable);
+            let (client, connection) = config.connect_raw(metered, NoTls).await.map_err(fault)?;
+            (client, Driver::start(connection))
+        };
         meter.logged_in.store(true, Ordering::Relaxed);
-        let driver = Driver(tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "the administrator's connection ended");
-            }
-        }));
-        Ok(Self { client, driver, meter })
+        Ok(Self { client: driver.0, driver: driver.1, meter })
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -228,6 +295,71 @@ impl Link {
         drop(client);
         // Who does not answer a farewell in time is left without one.
         let _ = tokio::time::timeout(FAREWELL, &mut driver.0).await;
+    }
+}
+
+/// Whether the other way, with TLS or without, may help: libpq tries it then.
+fn may_be_encryption(problem: &AdminProblem) -> bool {
+    match problem {
+        // No line of pg_hba.conf for this kind of connection.
+        AdminProblem::Refused { sqlstate, .. } => sqlstate == "28000",
+        AdminProblem::Tls(_) => true,
+        _ => false,
+    }
+}
+
+/// A connection whose TLS was begun already, for tokio-postgres.
+struct Given {
+    hash: Option<Vec<u8>>,
+}
+
+/// The same, with what SCRAM binds to.
+struct Bound {
+    stream: Metered,
+    hash: Option<Vec<u8>>,
+}
+
+impl TlsConnect<Metered> for Given {
+    type Stream = Bound;
+    type Error = io::Error;
+    type Future = std::future::Ready<io::Result<Bound>>;
+
+    fn connect(self, stream: Metered) -> Self::Future {
+        std::future::ready(Ok(Bound { stream, hash: self.hash }))
+    }
+}
+
+impl TlsStream for Bound {
+    fn channel_binding(&self) -> ChannelBinding {
+        self.hash.clone().map_or_else(ChannelBinding::none, ChannelBinding::tls_server_end_point)
+    }
+}
+
+impl AsyncRead for Bound {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Bound {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 
@@ -251,7 +383,7 @@ pub(super) fn words(text: &str) -> String {
     if text.len() > MAX_WORDS { format!("{}…", &text[..end]) } else { text.to_owned() }
 }
 
-trait Socket: AsyncRead + AsyncWrite + Unpin + Send {}
+pub(super) trait Socket: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Socket for T {}
 

@@ -7,6 +7,7 @@
 mod catalog;
 mod link;
 mod sql;
+mod tls;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -56,6 +57,9 @@ pub enum AdminProblem {
         /// The server's words, not escaped.
         message: String,
     },
+    /// TLS with the server did not come about; the login was not tried.
+    #[error("the --admin connection has no TLS: {0}")]
+    Tls(String),
     /// What answered broke the protocol, a limit of ours, or off.
     #[error("the --admin connection broke: {0}")]
     Broken(String),
@@ -120,11 +124,11 @@ impl Admin {
     /// starts the thread. Nothing is connected yet.
     ///
     /// # Errors
-    /// When it is no connection string, or wants what this version lacks (TLS).
+    /// When it is no connection string, names files that can't be used, or wants what there is not (GSSAPI).
     pub fn new(text: &str) -> Result<Self, NotUsable> {
         let environment = |name: &str| std::env::var(name).ok();
         let conninfo = Conninfo::parse(text, &environment).map_err(|error| NotUsable(error.to_string()))?;
-        let target = Arc::new(Target::new(conninfo)?);
+        let target = Arc::new(Target::new(conninfo, &environment)?);
         // One question at a time: the desk is one thread, and one that nobody waits for is skipped.
         let (questions, asked) = mpsc::channel(1);
         let theirs = Arc::clone(&target);
@@ -327,10 +331,17 @@ mod tests {
     #[test]
     fn what_it_cannot_do_is_said_before_it_starts() {
         for (text, said) in [
-            ("postgres://a:hunter2@h/d?sslmode=require", "sslmode=require"),
-            ("postgres://a:hunter2@h/d?sslmode=verify-full", "sslmode=verify-full"),
-            ("postgres://a:hunter2@h/d?sslnegotiation=direct", "sslnegotiation=direct"),
-            ("postgres://a:hunter2@h/d?channel_binding=require", "channel_binding=require"),
+            ("postgres://a:hunter2@h/d?sslmode=verify-full&sslrootcert=/none/root.crt", "/none/root.crt"),
+            (
+                "postgres://a:hunter2@h/d?sslmode=require&sslcert=/none/a.crt&sslkey=/none/a.key",
+                "/none/a.key",
+            ),
+            ("postgres://a:hunter2@h/d?sslmode=require&sslcrl=/none/a.crl", "/none/a.crl"),
+            ("postgres://a:hunter2@h/d?sslmode=prefer&sslnegotiation=direct", "sslmode=require"),
+            ("postgres://a:hunter2@h/d?sslnegotiation=yes", "sslnegotiation"),
+            ("postgres://a:hunter2@h/d?sslmode=require&sslrootcert=system", "sslmode=verify-full"),
+            ("postgres://a:hunter2@h/d?channel_binding=yes", "channel_binding"),
+            ("postgres://a:hunter2@h/d?gssencmode=require", "gssencmode"),
             ("mysql://a:hunter2@h/d", "PostgreSQL"),
         ] {
             let error = Admin::new(text).unwrap_err().to_string();

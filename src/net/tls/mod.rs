@@ -2,6 +2,7 @@
 
 mod client_leg;
 mod identity;
+mod own;
 mod roots;
 mod server_leg;
 
@@ -15,6 +16,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::{CertificateError, Error, PeerIncompatible};
 
 pub use identity::{Identity, IdentityError};
+pub use own::OwnTls;
 pub use roots::{Roots, RootsError};
 pub(super) use server_leg::Verify;
 
