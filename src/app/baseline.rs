@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use crate::capture::tls::KeyLog;
 use crate::diagnose::Outcome;
 use crate::diagnose::history::LastSalt;
 use crate::diagnose::story::{Difference, Profile};
@@ -106,7 +107,7 @@ impl Successes {
         let mut found = Self::default();
         let file = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
         let mut seen = false;
-        logins(path, &[], &mut |conversation| {
+        logins(path, &[], &KeyLog::default(), &mut |conversation| {
             seen = true;
             let (report, record) = report(&mut clerk, "", conversation, false);
             if report.diagnosis.outcome == Outcome::Ok {
