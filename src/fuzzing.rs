@@ -218,18 +218,15 @@ pub fn tls(data: &[u8]) {
             Ok(None) => {}
             Ok(Some(accepted)) => {
                 let theirs = accepted.client_hello();
-                let ours = first
-                    .map(|hello| (hello.server_name.as_deref(), hello.alpn.iter().map(String::as_bytes)));
-                let (name, alpn) = ours.unwrap_or_else(|| panic!("rustls takes it for a ClientHello"));
-                assert!(
-                    theirs
-                        .server_name()
-                        .is_none_or(|theirs| name.is_some_and(|name| name.eq_ignore_ascii_case(theirs))),
-                    "another server name"
-                );
+                assert!(first.is_some(), "rustls takes it for a ClientHello");
+                let Some(ours) = first else { return };
+                let same = |name: &str| {
+                    ours.server_name.as_deref().is_some_and(|own| own.eq_ignore_ascii_case(name))
+                };
+                assert!(theirs.server_name().is_none_or(same), "another server name");
                 let protocols: Vec<&[u8]> = theirs.alpn().into_iter().flatten().collect();
                 if protocols.iter().all(|protocol| protocol.is_ascii()) {
-                    assert!(alpn.eq(protocols), "other protocols");
+                    assert!(ours.alpn.iter().map(String::as_bytes).eq(protocols), "other protocols");
                 }
                 return;
             }

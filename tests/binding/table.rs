@@ -87,7 +87,7 @@ impl Stage {
             conf: "ssl_ca_file = ''\n".into(),
             ..plain.clone()
         };
-        let ca_file = dir.write("ca.crt", &ca.pem()).display().to_string();
+        let ca_file = dir.write("ca.crt", ca.pem()).display().to_string();
         Self {
             with_tls: Server::start(Version::V18, &tls),
             without_tls: Server::start(Version::V18, &plain),
