@@ -190,7 +190,8 @@ pub fn frames(data: &[u8]) {
     assert_eq!(cut(Cutting::Random(u64::from(control))), whole, "random cuts");
 }
 
-/// Any cutting of one direction of a TLS connection shows the same.
+/// Any cutting of one direction of a TLS connection shows the same, and whatever rustls takes for a ClientHello
+/// is one for us, of the same server and protocols.
 pub fn tls(data: &[u8]) {
     let Some((&control, stream)) = data.split_first() else { return };
     let cut = |cutting: Cutting| {
@@ -206,6 +207,32 @@ pub fn tls(data: &[u8]) {
     assert_eq!(cut(Cutting::Random(u64::from(control))), whole, "random cuts");
     let given_up = whole.iter().position(|seen| *seen == Seen::NotTls);
     assert!(given_up.is_none_or(|at| at + 1 == whole.len()), "something was seen behind the end");
+    let first = whole.iter().find_map(|seen| match seen {
+        Seen::ClientHello(hello) => Some(hello),
+        _ => None,
+    });
+    let mut acceptor = rustls::server::Acceptor::default();
+    let mut rest = stream;
+    while acceptor.read_tls(&mut rest).is_ok_and(|count| count > 0) {
+        match acceptor.accept() {
+            Ok(None) => {}
+            Ok(Some(accepted)) => {
+                let theirs = accepted.client_hello();
+                assert!(first.is_some(), "rustls takes it for a ClientHello");
+                let Some(ours) = first else { return };
+                let same = |name: &str| {
+                    ours.server_name.as_deref().is_some_and(|own| own.eq_ignore_ascii_case(name))
+                };
+                assert!(theirs.server_name().is_none_or(same), "another server name");
+                let protocols: Vec<&[u8]> = theirs.alpn().into_iter().flatten().collect();
+                if protocols.iter().all(|protocol| protocol.is_ascii()) {
+                    assert!(ours.alpn.iter().map(String::as_bytes).eq(protocols), "other protocols");
+                }
+                return;
+            }
+            Err(_) => return,
+        }
+    }
 }
 
 /// The observer and the diagnosis on any bytes from both sides. The input is a list of events, see [`events`].

@@ -26,6 +26,7 @@ fn gss(record: &Record) -> Option<Finding> {
         (None, (_, Close::Deadline, at)) => {
             Some(silence(Step::GssRequest, "GSSENCRequest", at.as_secs_f64()))
         }
+        (Some((b'N', _)), (_, Close::Deadline, at)) => Some(no_startup(at)),
         _ => None,
     }
 }

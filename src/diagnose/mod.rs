@@ -64,7 +64,8 @@ fn diagnose_whole(record: &Record, context: &Context<'_>) -> Diagnosis {
         warnings.extend(rules::warning(record, context));
         return Diagnosis { warnings, ..Diagnosis::without_finding(Outcome::Ok) };
     }
-    let finding = opening::broken_start(record, context)
+    let finding = opened::stalled(record)
+        .or_else(|| opening::broken_start(record, context))
         .or_else(|| path::unreachable(context))
         .or_else(|| opened::finding(record))
         .or_else(|| path::not_postgres(record))

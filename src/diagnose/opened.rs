@@ -21,8 +21,7 @@ pub(super) fn finding(record: &Record) -> Option<Finding> {
     match &legs.fault {
         Some(fault) if fault.leg == Side::Server => Some(server(legs, fault)),
         Some(fault) => Some(client(record, legs, fault)),
-        None => stalled(record, legs)
-            .or_else(|| silent_refusal(record, legs))
+        None => silent_refusal(record, legs)
             .or_else(|| another_names_certificate(record, legs))
             .or_else(|| certificate_without_answer(record, legs)),
     }
@@ -310,7 +309,8 @@ fn distrust(legs: &Legs, evidence: &str) -> Finding {
 }
 
 /// The login deadline passed while a handshake of ours waited for one of the ends.
-fn stalled(record: &Record, legs: &Legs) -> Option<Finding> {
+pub(super) fn stalled(record: &Record) -> Option<Finding> {
+    let legs = record.legs.as_deref()?;
     let Some((_, Close::Deadline, at)) = record.first_close() else { return None };
     let seconds = at.as_secs_f64();
     match legs.awaits {

@@ -192,6 +192,8 @@ async fn in_time(shared: &Shared, ends: &mut Ends, facts: &mut Facts, watch: &mu
         biased;
         verdict = until_verdict(shared, ends, facts, watch) => verdict,
         () = sleep(shared.limits.login_deadline) => {
+            // It tells who came, although nobody got it.
+            watch.look_at_first_bytes();
             watch.note_close(Side::Client, Close::Deadline);
             Verdict::Ending(Ending::Deadline)
         }

@@ -126,6 +126,8 @@ fn a_client_that_stalls_in_any_flight_is_ended() {
         for report in seen {
             assert_eq!(report["outcome"], "failed", "{mode}: {report}");
             assert_eq!(report["leg"], "client", "{mode}: {report}");
+            let cause = report["cause"].as_str().unwrap();
+            assert!(["startup_timeout", "auth_timeout"].contains(&cause), "{mode}: {report}");
         }
     }
 }
@@ -144,12 +146,16 @@ fn a_server_that_stalls_in_any_flight_is_ended() {
         }),
         ("half a record", |wire| {
             wire.read(SSL_REQUEST.len())?;
-            wire.send(b"S\x16\x03\x03\x10\0\x02\0")?;
+            wire.send(b"S")?;
+            wire.read(5)?;
+            wire.send(b"\x16\x03\x03\x10\0\x02\0")?;
             wire.read_to_end().map(drop)
         }),
         ("a warning and nothing else", |wire| {
             wire.read(SSL_REQUEST.len())?;
-            wire.send(b"S\x15\x03\x03\0\x02\x01\x70")?;
+            wire.send(b"S")?;
+            wire.read(5)?;
+            wire.send(b"\x15\x03\x03\0\x02\x01\x70")?;
             wire.read_to_end().map(drop)
         }),
     ];
@@ -180,7 +186,9 @@ fn a_server_that_stalls_in_any_flight_is_ended() {
             let seen = proxy.wait_handshakes(1, Duration::from_secs(10));
             assert!(took < Duration::from_secs(12), "{claim}, {mode}: ended after {took:?}");
             assert_eq!(seen.len(), 1, "{claim}, {mode}");
-            assert_eq!(seen[0]["outcome"], "failed", "{claim}, {mode}: {}", seen[0]);
+            let cause = if claim.contains("SSLRequest") { "no_answer" } else { "tls_cut" };
+            assert_eq!(seen[0]["cause"], cause, "{claim}, {mode}: {}", seen[0]);
+            assert_eq!(seen[0]["leg"], "server", "{claim}, {mode}: {}", seen[0]);
         }
     }
 }
@@ -205,5 +213,28 @@ fn gss_encryption_is_declined_where_tls_ends_and_asked_of_the_server_elsewhere()
         stream.write_all(SSL_REQUEST).unwrap();
         stream.read_exact(&mut answer).unwrap();
         assert_eq!(answer, if mode == "disable" { *b"N" } else { *b"S" }, "{mode}: TLS after that");
+    }
+}
+
+#[test]
+fn a_client_that_says_nothing_after_the_answer_is_not_the_servers_fault() {
+    let server = server();
+    for (request, mode) in [
+        (SSL_REQUEST, "passthrough"),
+        (SSL_REQUEST, "disable"),
+        (GSS_REQUEST, "disable"),
+        (GSS_REQUEST, "require"),
+    ] {
+        let args = format!("--client-tls {mode} --login-timeout 1s");
+        let args: Vec<String> = args.split(' ').map(str::to_owned).collect();
+        let proxy = Proxy::start(&format!("127.0.0.1:{}", server.port), &args);
+        let mut stream = TcpStream::connect(proxy.addr).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.write_all(request).unwrap();
+        stream.read_exact(&mut [0]).unwrap();
+        let _ = stream.read_to_end(&mut Vec::new());
+        let seen = proxy.wait_handshakes(1, Duration::from_secs(10));
+        assert_eq!(seen[0]["cause"], "startup_timeout", "{mode}: {}", seen[0]);
+        assert_eq!(seen[0]["leg"], "client", "{mode}: {}", seen[0]);
     }
 }

@@ -95,3 +95,89 @@ impl Alone {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::client_leg::ClientLeg;
+    use super::*;
+    use crate::password::scram::ScramSecret;
+    use crate::secret::Secret;
+
+    const SALT: &[u8] = b"0123456789abcdef";
+
+    /// A server with this secret, which is what the bridge is to clients; `honest` ones prove that they know it.
+    fn log_in(credential: Credential, honest: bool) -> Option<Worth> {
+        let stored = ScramSecret::build(b"right", SALT, 1);
+        let mut server = ClientLeg::new(Leg::Plain, &[1; ENTROPY / 2]);
+        let mut alone = Alone::new(credential.clone(), Leg::Plain, &[2; ENTROPY]);
+        let mut out = Vec::new();
+        server.offer(&mut out);
+        for _ in 0..8 {
+            let mut moves = Moves::default();
+            for (tag, body) in messages(&std::mem::take(&mut out)) {
+                moves = alone.on(&Event::Server { tag, body: &body });
+            }
+            if let Some(Need::Key { salt, iterations }) = &moves.need {
+                moves = alone.on(&Event::KeyReady(credential.salted_password(salt, *iterations).unwrap()));
+            }
+            for (tag, body) in messages(&moves.to_server) {
+                server.message(tag, &body, &mut out).unwrap();
+            }
+            server.challenge(SALT, 1, &mut out);
+            match server.judge(&stored.stored_key) {
+                Some(Some(_)) if honest => server.accept(&stored.server_key, &mut out),
+                Some(Some(_)) => server.accept(&stored.stored_key, &mut out),
+                Some(None) => super::super::fault::password_wrong(b"app").encode(&mut out),
+                None => {}
+            }
+            if alone.worth().is_some() {
+                break;
+            }
+        }
+        alone.worth()
+    }
+
+    fn messages(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
+        let mut all = Vec::new();
+        while let Some((tag, rest)) = bytes.split_first() {
+            let length = u32::from_be_bytes(*rest.first_chunk().unwrap()) as usize;
+            all.push((*tag, rest[4..length].to_vec()));
+            bytes = &rest[length..];
+        }
+        all
+    }
+
+    #[test]
+    fn a_login_of_our_own_tells_what_a_credential_is_worth() {
+        let password = |text: &str| Credential::Password(Secret::new(text.to_owned()));
+        let secret = |text: &[u8], salt: &[u8]| Credential::ScramSecret(ScramSecret::build(text, salt, 1));
+        for (claim, credential, honest, worth) in [
+            ("the right password works", password("right"), true, Worth::Works),
+            ("another one does not", password("wrong"), true, Worth::Fails),
+            ("nor does it at a server that does not know it", password("right"), false, Worth::Fails),
+            ("the server's own secret works", secret(b"right", SALT), true, Worth::Works),
+            ("one of another salt does not", secret(b"right", b"another one's"), true, Worth::Fails),
+        ] {
+            assert_eq!(log_in(credential, honest), Some(worth), "{claim}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_does_not_ask_for_scram_shows_nothing() {
+        let error = super::super::fault::password_wrong(b"app");
+        let mut refusal = Vec::new();
+        error.encode(&mut refusal);
+        for (claim, message) in [
+            ("a refusal before the offer", refusal.as_slice()),
+            ("nothing asked", b"R\0\0\0\x08\0\0\0\0"),
+            ("MD5", b"R\0\0\0\x0c\0\0\0\x05salt"),
+            ("a broken message", b"R\0\0\0\x05\x01"),
+        ] {
+            let credential = Credential::Password(Secret::new("right".to_owned()));
+            let mut alone = Alone::new(credential, Leg::Plain, &[2; ENTROPY]);
+            let (tag, body) = (message[0], &message[5..]);
+            assert_eq!(alone.on(&Event::Server { tag, body }), Moves::default(), "{claim}");
+            assert_eq!(alone.worth(), Some(Worth::Unknown), "{claim}");
+        }
+    }
+}
