@@ -41,6 +41,18 @@ pub use tls::{ClientTls, Identity, IdentityError, Login, Roots, RootsError, Serv
 
 use crate::handshake::{Chunk, Close, Record, Side};
 
+/// Where a chunk was said. The legs differ where pgwhy logs in to the server on its own part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum On {
+    /// On both.
+    Both,
+    /// Between the client and us.
+    Client,
+    /// Between us and the server.
+    Server,
+}
+
+
 /// Gets what the proxy saw. Called from the threads that carry bytes: it must never wait.
 pub trait Sink: Send + Sync + 'static {
     /// A client's connection came to its verdict; called once for each.
@@ -57,9 +69,10 @@ pub trait Sink: Send + Sync + 'static {
     }
 
     /// A chunk that was just carried on, before the observer sees it: for captures. It may hold
-    /// secrets. Chunks end with the attempt, unless the sink wants sessions.
-    fn chunk(&self, id: u64, chunk: Chunk<'_>) {
-        let _ = (id, chunk);
+    /// secrets. Chunks end with the attempt, unless the sink wants sessions. The observer sees what is
+    /// said on the client's leg; what is on the server's alone comes only here.
+    fn chunk(&self, id: u64, chunk: Chunk<'_>, on: On) {
+        let _ = (id, chunk, on);
     }
 
     /// Whether the chunks of sessions that are logged in are wanted too. They are then carried where

@@ -171,12 +171,16 @@ impl Writer {
     /// Writes a whole login.
     pub(super) fn login(&mut self, mut entry: Entry) {
         blank(&mut entry.pieces, self.keep);
+        if let Some(pieces) = &mut entry.server_leg {
+            blank(pieces, self.keep);
+        }
         let mut out = std::mem::take(&mut self.buffer);
         out.clear();
         let flow = login(
             &mut out,
             &Login {
                 pieces: &entry.pieces,
+                server_leg: entry.server_leg.as_deref(),
                 facts: &entry.facts,
                 verdict: &entry.verdict,
                 goes_on: entry.goes_on,
