@@ -287,6 +287,8 @@ struct Entry {
     facts: Facts,
     verdict: String,
     goes_on: bool,
+    /// Its end is still to come.
+    ends_later: bool,
     _share: Option<Share>,
 }
 
@@ -351,6 +353,7 @@ impl Recorder {
             verdict: facts::verdict(report),
             facts,
             goes_on: attempt.ending == Ending::Ready || opaque_and_up,
+            ends_later: attempt.ending == Ending::Failed && attempt.record.closes.is_empty(),
             _share: share,
         })));
     }
@@ -389,9 +392,11 @@ impl Recorder {
 }
 
 /// How a connection ended, for its last packets.
-fn ended(closed: &Closed) -> (Side, bool) {
-    match closed.first {
-        Some((side, how)) => (side, how == Close::Reset),
-        None => (Side::Server, false),
+fn ended(closed: &Closed) -> (Side, bool, &'static str) {
+    match (closed.first, closed.failed) {
+        (Some((side, how)), false) => (side, how == Close::Reset, "the session ends"),
+        (Some((Side::Client, how)), true) => (Side::Client, how == Close::Reset, "the client closes"),
+        (Some((Side::Server, how)), true) => (Side::Server, how == Close::Reset, "the server closes"),
+        (None, _) => (Side::Server, false, "pgwhy closes"),
     }
 }

@@ -75,7 +75,7 @@ impl Sink for Inbox {
     }
 
     fn closed(&self, closed: Closed) {
-        if let Some(keeper) = self.keeper.as_ref().filter(|keeper| keeper.sessions()) {
+        if let Some(keeper) = self.keeper.as_ref().filter(|keeper| keeper.sessions() || closed.failed) {
             keeper.forget(closed.id);
             self.put(Message::Session(Session::Closed(closed)));
         }

@@ -63,7 +63,7 @@ pub trait Sink: Send + Sync + 'static {
         let _ = id;
     }
 
-    /// A connection that had logged in (or become opaque) has ended.
+    /// A connection that had logged in (or become opaque), or failed to, has ended.
     fn closed(&self, closed: Closed) {
         let _ = closed;
     }
@@ -171,7 +171,8 @@ pub struct OpaqueFacts {
     pub closed: Option<(Side, Close, Duration)>,
 }
 
-/// The end of a connection whose attempt was reported as [`Ending::Ready`] or [`Ending::Opaque`].
+/// The end of a connection whose attempt was reported as [`Ending::Ready`], [`Ending::Opaque`] or
+/// [`Ending::Failed`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Closed {
     /// The attempt's id.
@@ -182,8 +183,10 @@ pub struct Closed {
     pub server_bytes: u64,
     /// Who stopped first, and how; `None` if we closed it.
     pub first: Option<(Side, Close)>,
-    /// From accept to the end.
+    /// From accept to the end; of a login that failed, to the first close.
     pub elapsed: Duration,
+    /// The login failed: this is the end of its goodbyes.
+    pub failed: bool,
 }
 
 /// Is told when a pair of sockets in the engine ended.

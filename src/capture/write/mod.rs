@@ -290,10 +290,10 @@ impl Flow {
         }
     }
 
-    /// The end of a session.
-    pub fn end(&mut self, out: &mut Vec<u8>, first: Side, reset: bool, at: Duration) {
+    /// The end of a session, or of a refused login.
+    pub fn end(&mut self, out: &mut Vec<u8>, first: Side, reset: bool, at: Duration, comment: &str) {
         let at = self.time(at);
-        self.close(out, first, reset, at, "the session ends");
+        self.close(out, first, reset, at, comment);
     }
 
     /// The end of a login. Where it was not watched, a refusal is taken to be followed by the server's
