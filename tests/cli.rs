@@ -21,7 +21,9 @@ const PLANTED: &str = "Planted-5ecret";
 
 #[test]
 fn every_command_has_help_that_fits_a_terminal() {
-    for command in ["", "proxy", "hba", "explain", "demo", "completions", "man"] {
+    for command in
+        ["", "proxy", "show", "diff", "report", "replay", "hba", "explain", "demo", "completions", "man"]
+    {
         for flag in ["-h", "--help"] {
             let arguments: Vec<&str> = [command, flag].into_iter().filter(|word| !word.is_empty()).collect();
             let run = run(&arguments);

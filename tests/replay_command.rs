@@ -153,6 +153,28 @@ fn the_server_is_played_to_real_drivers() {
 }
 
 #[test]
+fn a_capture_may_come_from_standard_input() {
+    let server = server(Version::V15);
+    let dir = Scratch::new();
+    let file = capture(&server, &dir, Who::Psql, "rejected", PASSWORD);
+    let addr = server.addr().to_string();
+    let rows: [(&[&str], &str); 4] = [
+        (&["replay", "-", "--to", &addr, "--format", "json"], "\"outcome\":\"same\""),
+        (&["show", "-", "--format", "json"], "hba_reject"),
+        (&["report", "-", "--format", "md"], "hba_reject"),
+        (&["diff", "-", &file.display().to_string()], "no difference"),
+    ];
+    for (args, words) in rows {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pgwhy"));
+        command.args(args).stdin(std::fs::File::open(&file).unwrap());
+        command.args(if args[0] == "diff" { &["--format", "human"][..] } else { &[] });
+        let output = command.output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains(words), "{args:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[test]
 fn what_cannot_be_played_is_said() {
     let server = server(Version::V15);
     let dir = Scratch::new();

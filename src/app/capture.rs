@@ -23,7 +23,7 @@ use crate::capture::facts::Facts;
 use crate::capture::write::walk::Piece;
 use crate::diagnose::Outcome;
 use crate::handshake::{Chunk, Close, Side};
-use crate::net::{Attempt, Closed, Ending};
+use crate::net::{Attempt, Closed, Ending, On};
 use crate::report::Report;
 
 pub use facts::report_of;
@@ -123,8 +123,37 @@ impl Drop for Share {
 #[derive(Debug)]
 pub(super) struct Talk {
     pieces: Vec<Piece>,
+    /// The whole of what was said on the server's leg, where that is something else.
+    server_leg: Option<Vec<Piece>>,
     share: Share,
     left_out: u64,
+}
+
+impl Talk {
+    fn has_room(&mut self, cost: usize) -> bool {
+        self.left_out == 0 && self.share.bytes + cost <= PER_LOGIN && self.share.grow(cost)
+    }
+
+    /// The legs go different ways: what was said so far is of both.
+    fn part_legs(&mut self) {
+        if self.server_leg.is_none() {
+            let cost = self.pieces.iter().map(|piece| piece.bytes.len() + PER_CHUNK).sum();
+            self.server_leg = self.has_room(cost).then(|| self.pieces.clone());
+        }
+    }
+
+    fn on_server_leg(&mut self, chunk: Chunk<'_>) {
+        let room = self.has_room(chunk.bytes.len() + PER_CHUNK);
+        match &mut self.server_leg {
+            Some(pieces) if room => {
+                let same = pieces.iter().filter(|piece| piece.from == chunk.from);
+                let offset = same.map(|piece| u64::try_from(piece.bytes.len()).unwrap_or_default()).sum();
+                let bytes = chunk.bytes.to_vec();
+                pieces.push(Piece { at: chunk.at, from: chunk.from, offset, bytes });
+            }
+            _ => self.left_out += u64::try_from(chunk.bytes.len()).unwrap_or_default(),
+        }
+    }
 }
 
 /// One chunk of a session.
@@ -158,14 +187,27 @@ impl Keeper {
     }
 
     /// Keeps a chunk of a login. A chunk of a session is given back, to be passed on.
-    pub(super) fn chunk(&self, id: u64, chunk: Chunk<'_>) -> Option<Part> {
+    pub(super) fn chunk(&self, id: u64, chunk: Chunk<'_>, on: On) -> Option<Part> {
         let mut all = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
         let share = || Share { held: self.held.clone(), bytes: 0 };
         let login = all.entry(id).or_insert_with(|| UnderWay {
-            talk: Some(Talk { pieces: Vec::with_capacity(16), share: share(), left_out: 0 }),
+            talk: Some(Talk {
+                pieces: Vec::with_capacity(16),
+                server_leg: None,
+                share: share(),
+                left_out: 0,
+            }),
             client_bytes: 0,
             server_bytes: 0,
         });
+        if on == On::Server {
+            // What came before was the same on both.
+            if let Some(talk) = &mut login.talk {
+                talk.part_legs();
+                talk.on_server_leg(chunk);
+            }
+            return None;
+        }
         let length = u64::try_from(chunk.bytes.len()).unwrap_or_default();
         let offset = match chunk.from {
             Side::Client => &mut login.client_bytes,
@@ -176,11 +218,16 @@ impl Keeper {
         let mut passed = None;
         match &mut login.talk {
             Some(talk) => {
-                let room = talk.left_out == 0 && talk.share.bytes + cost <= PER_LOGIN;
-                if room && talk.share.grow(cost) {
+                if on == On::Client {
+                    talk.part_legs();
+                }
+                if talk.has_room(cost) {
                     talk.pieces.push(piece());
                 } else {
                     talk.left_out += length;
+                }
+                if on == On::Both && talk.server_leg.is_some() {
+                    talk.on_server_leg(chunk);
                 }
             }
             None => {
@@ -236,9 +283,12 @@ pub(super) enum Session {
 struct Entry {
     number: u64,
     pieces: Vec<Piece>,
+    server_leg: Option<Vec<Piece>>,
     facts: Facts,
     verdict: String,
     goes_on: bool,
+    /// Its end is still to come.
+    ends_later: bool,
     _share: Option<Share>,
 }
 
@@ -292,13 +342,18 @@ impl Recorder {
         let left_out = talk.as_ref().map_or(0, |talk| talk.left_out);
         let facts = facts::facts_of(attempt, report, self.keep.secrets, left_out);
         let opaque_and_up = attempt.opaque.is_some_and(|opaque| opaque.closed.is_none());
-        let (pieces, share) = talk.map_or((Vec::new(), None), |talk| (talk.pieces, Some(talk.share)));
+        let (pieces, server_leg, share) = match talk {
+            Some(talk) => (talk.pieces, talk.server_leg, Some(talk.share)),
+            None => (Vec::new(), None, None),
+        };
         self.put(Job::Login(Box::new(Entry {
             number: attempt.id,
             pieces,
+            server_leg,
             verdict: facts::verdict(report),
             facts,
             goes_on: attempt.ending == Ending::Ready || opaque_and_up,
+            ends_later: attempt.ending == Ending::Failed && attempt.record.closes.is_empty(),
             _share: share,
         })));
     }
@@ -337,9 +392,11 @@ impl Recorder {
 }
 
 /// How a connection ended, for its last packets.
-fn ended(closed: &Closed) -> (Side, bool) {
-    match closed.first {
-        Some((side, how)) => (side, how == Close::Reset),
-        None => (Side::Server, false),
+fn ended(closed: &Closed) -> (Side, bool, &'static str) {
+    match (closed.first, closed.failed) {
+        (Some((side, how)), false) => (side, how == Close::Reset, "the session ends"),
+        (Some((Side::Client, how)), true) => (Side::Client, how == Close::Reset, "the client closes"),
+        (Some((Side::Server, how)), true) => (Side::Server, how == Close::Reset, "the server closes"),
+        (None, _) => (Side::Server, false, "pgwhy closes"),
     }
 }

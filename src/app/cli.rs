@@ -332,7 +332,7 @@ Examples:
   pgwhy diff pgadmin.pcap prisma.pcap           works there, fails here
   pgwhy diff both.pcap --user app               the last login of app that worked and the last that failed")]
 pub struct DiffArgs {
-    /// A capture (pcap or pcapng)
+    /// A capture (pcap or pcapng); - is standard input
     #[arg(value_name = "A")]
     pub a: PathBuf,
 
@@ -411,7 +411,7 @@ Examples:
   pgwhy replay x.pcapng --to 127.0.0.1:5432        does the server still answer like that?
   pgwhy replay x.pcapng --listen 127.0.0.1:6432    does the driver still fail like that?")]
 pub struct ReplayArgs {
-    /// A capture (pcap or pcapng)
+    /// A capture (pcap or pcapng); - is standard input
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
 

@@ -19,7 +19,7 @@ use crate::diagnose::story::{Earlier, MOMENTS, Profile};
 use crate::diagnose::{Cause, Diagnosis, Outcome, diagnose};
 use crate::handshake::ladder::text;
 use crate::handshake::{Chunk, Record, Side, Step};
-use crate::net::{Attempt, Closed, DialAttempt, DialError, Ending, PeerAddr, Sink};
+use crate::net::{Attempt, Closed, DialAttempt, DialError, Ending, On, PeerAddr, Sink};
 use crate::password::Expected;
 use crate::report::{Report, Way};
 use crate::secret::Secret;
@@ -63,9 +63,9 @@ impl Sink for Inbox {
         self.put(Message::Attempt(Box::new(attempt), talk));
     }
 
-    fn chunk(&self, id: u64, chunk: Chunk<'_>) {
+    fn chunk(&self, id: u64, chunk: Chunk<'_>, on: On) {
         let Some(keeper) = &self.keeper else { return };
-        if let Some(part) = keeper.chunk(id, chunk) {
+        if let Some(part) = keeper.chunk(id, chunk, on) {
             self.put(Message::Session(Session::Part(id, part)));
         }
     }
@@ -77,7 +77,7 @@ impl Sink for Inbox {
     }
 
     fn closed(&self, closed: Closed) {
-        if let Some(keeper) = self.keeper.as_ref().filter(|keeper| keeper.sessions()) {
+        if let Some(keeper) = self.keeper.as_ref().filter(|keeper| keeper.sessions() || closed.failed) {
             keeper.forget(closed.id);
             self.put(Message::Session(Session::Closed(closed)));
         }

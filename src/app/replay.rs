@@ -8,6 +8,7 @@ mod server;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -33,8 +34,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Plays.
 pub(super) fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
-    let (which, name) = choose(args)?;
-    let script = read(args, which)?;
+    // It is read twice: to choose, and to play.
+    let spooled = if args.file == Path::new("-") { Some(spool()?) } else { None };
+    let file = spooled.as_ref().map_or(args.file.as_path(), |spooled| spooled.path());
+    let (which, name) = choose(args, file)?;
+    let script = read(file, which)?;
     if script.is_sealed() {
         let reason = format!("login {name} was encrypted; pgwhy saw only its outside, and can't play it");
         return Err(Failure::failed(reason));
@@ -51,11 +55,18 @@ pub(super) fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
     }
 }
 
+/// Standard input as a file that nobody else can read, and that is gone in the end.
+fn spool() -> io::Result<tempfile::NamedTempFile> {
+    let mut file = tempfile::NamedTempFile::new()?;
+    io::copy(&mut io::stdin().lock(), &mut file)?;
+    Ok(file)
+}
+
 /// The login that was named, or the first that failed, or the first.
-fn choose(args: &ReplayArgs) -> Result<(Which, String), Failure> {
+fn choose(args: &ReplayArgs, file: &Path) -> Result<(Which, String), Failure> {
     let mut first = None;
     let mut chosen = None;
-    logins(&args.file, &[], &KeyLog::default(), &mut |conversation| {
+    logins(file, &[], &KeyLog::default(), &mut |conversation| {
         let which =
             Which { client: conversation.client, server: conversation.server, began: conversation.began };
         let id = conversation.facts.as_ref().map(|facts| facts.id.clone());
@@ -86,9 +97,9 @@ fn failed(conversation: &Conversation) -> bool {
     told.map_or(conversation.attention == Attention::Failed, |told| told.outcome == Outcome::Failed)
 }
 
-fn read(args: &ReplayArgs, which: Which) -> Result<Script, Failure> {
-    let shown = args.file.display();
-    let file = File::open(&args.file).map_err(|error| Failure::usage(format!("{shown}: {error}")))?;
+fn read(file: &Path, which: Which) -> Result<Script, Failure> {
+    let shown = file.display();
+    let file = File::open(file).map_err(|error| Failure::usage(format!("{shown}: {error}")))?;
     let mut blocks =
         Blocks::open(file).map_err(|trouble| Failure::usage(format!("{shown}: {}", trouble.what)))?;
     Ok(Script::read(&mut blocks, which))

@@ -45,6 +45,18 @@ pub use tls::{ClientTls, Identity, IdentityError, Login, OwnTls, Roots, RootsErr
 
 use crate::handshake::{Chunk, Close, Record, Side};
 
+/// Where a chunk was said. The legs differ where pgwhy logs in to the server on its own part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum On {
+    /// On both.
+    Both,
+    /// Between the client and us.
+    Client,
+    /// Between us and the server.
+    Server,
+}
+
+
 /// Gets what the proxy saw. Called from the threads that carry bytes: it must never wait.
 pub trait Sink: Send + Sync + 'static {
     /// A client's connection came to its verdict; called once for each.
@@ -55,15 +67,16 @@ pub trait Sink: Send + Sync + 'static {
         let _ = id;
     }
 
-    /// A connection that had logged in (or become opaque) has ended.
+    /// A connection that had logged in (or become opaque), or failed to, has ended.
     fn closed(&self, closed: Closed) {
         let _ = closed;
     }
 
     /// A chunk that was just carried on, before the observer sees it: for captures. It may hold
-    /// secrets. Chunks end with the attempt, unless the sink wants sessions.
-    fn chunk(&self, id: u64, chunk: Chunk<'_>) {
-        let _ = (id, chunk);
+    /// secrets. Chunks end with the attempt, unless the sink wants sessions. The observer sees what is
+    /// said on the client's leg; what is on the server's alone comes only here.
+    fn chunk(&self, id: u64, chunk: Chunk<'_>, on: On) {
+        let _ = (id, chunk, on);
     }
 
     /// Whether the chunks of sessions that are logged in are wanted too. They are then carried where
@@ -162,7 +175,8 @@ pub struct OpaqueFacts {
     pub closed: Option<(Side, Close, Duration)>,
 }
 
-/// The end of a connection whose attempt was reported as [`Ending::Ready`] or [`Ending::Opaque`].
+/// The end of a connection whose attempt was reported as [`Ending::Ready`], [`Ending::Opaque`] or
+/// [`Ending::Failed`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Closed {
     /// The attempt's id.
@@ -173,8 +187,10 @@ pub struct Closed {
     pub server_bytes: u64,
     /// Who stopped first, and how; `None` if we closed it.
     pub first: Option<(Side, Close)>,
-    /// From accept to the end.
+    /// From accept to the end; of a login that failed, to the first close.
     pub elapsed: Duration,
+    /// The login failed: this is the end of its goodbyes.
+    pub failed: bool,
 }
 
 /// Is told when a pair of sockets in the engine ended.

@@ -149,6 +149,8 @@ impl Exchange<'_, '_> {
             let mut without = Vec::new();
             Backend::Authentication(Authentication::Sasl(rest)).encode(&mut without);
             self.watch.observer.legs().plus_removed = true;
+            self.note_server_leg(b'R', body);
+            self.watch.part_legs(true);
             self.tell_client(&without).await?;
             return self.let_go();
         }
@@ -218,6 +220,7 @@ impl Exchange<'_, '_> {
         let needs = first.get(5..).is_some_and(needs_binding);
         self.watch.put(Side::Client, &first);
         if needs && self.shared.tls.pass_from_now_on(self.facts.peer.ip()) {
+            self.watch.part_legs(true);
             self.watch.look_at_first_bytes();
             self.watch.observer.legs().binding_refused = true;
             return Err(Box::new(Verdict::Refused(Ending::Failed, "28000", NEEDS_BINDING)));
@@ -234,6 +237,10 @@ impl Exchange<'_, '_> {
         let credential = Arc::new(login.credential());
         let (client_leg, server_leg) = (self.client_leg(), self.server_leg());
         let mut bridge = Bridge::new(Credential::clone(&credential), user, client_leg, server_leg, &entropy);
+        if first.is_none() {
+            self.note_server_leg(b'R', offer);
+        }
+        self.watch.part_legs(true);
         let mut moves = bridge.on(&Event::Server { tag: b'R', body: offer });
         if first.is_some() {
             moves.to_client.clear();
@@ -262,7 +269,10 @@ impl Exchange<'_, '_> {
                 continue;
             }
             moves = match self.hear().await {
-                Heard::Server(Message { tag, body }) => bridge.on(&Event::Server { tag, body: &body }),
+                Heard::Server(Message { tag, body }) => {
+                    self.note_server_leg(tag, &body);
+                    bridge.on(&Event::Server { tag, body: &body })
+                }
                 Heard::Client(bytes) => {
                     from_client.extend_from_slice(&bytes);
                     if from_client.len() > MAX_AHEAD || matches!(cut(&from_client), Cut::Nonsense) {
@@ -318,8 +328,16 @@ impl Exchange<'_, '_> {
     async fn send(&mut self, moves: &Moves) -> Step<()> {
         if !moves.to_server.is_empty() {
             self.tell_server(&moves.to_server).await?;
+            self.watch.note_server_leg(Side::Client, &moves.to_server);
         }
         if moves.to_client.is_empty() { Ok(()) } else { self.tell_client(&moves.to_client).await }
+    }
+
+    /// A message of the server that the client does not get, or not like this.
+    fn note_server_leg(&mut self, tag: u8, body: &[u8]) {
+        let mut whole = Vec::with_capacity(body.len() + 5);
+        put_message(&mut whole, tag, body);
+        self.watch.note_server_leg(Side::Server, &whole);
     }
 
     async fn forward(&mut self, tag: u8, body: &[u8]) -> Step<()> {
@@ -373,6 +391,7 @@ impl Exchange<'_, '_> {
     /// What is still in our hands goes on the common way.
     #[allow(clippy::unnecessary_wraps, reason = "it ends every branch of a step")]
     fn let_go(&mut self) -> Step<()> {
+        self.watch.part_legs(false);
         let rest = std::mem::take(&mut self.ahead);
         self.watch.put(Side::Server, &rest);
         Ok(())

@@ -129,7 +129,11 @@ async fn serve(shared: Arc<Shared>, client: Socket, mut facts: Facts, permit: Pe
     let attention = match verdict {
         Verdict::Ending(ending) => {
             // A stopped peer may still read what was written before; nothing waits for it.
+            let failed = ending == Ending::Failed;
             registry.sink.attempt(facts.attempt(watch.observer, ending, None));
+            if failed {
+                registry.sink.closed(gone((id, accepted), &watch.up, &watch.down, watch.first));
+            }
             return;
         }
         Verdict::Refused(ending, sqlstate, message) => {
@@ -137,6 +141,7 @@ async fn serve(shared: Arc<Shared>, client: Socket, mut facts: Facts, permit: Pe
             if let Some(client) = ends.client {
                 Box::pin(refuse(client, sqlstate, message)).await;
             }
+            registry.sink.closed(gone((id, accepted), &watch.up, &watch.down, watch.first));
             return;
         }
         Verdict::Settled(attention) => attention,
@@ -182,7 +187,25 @@ async fn serve(shared: Arc<Shared>, client: Socket, mut facts: Facts, permit: Pe
             registry.sink.attempt(facts.attempt(observer, ending, None));
             linger(&shared, &mut client, &mut server, &mut watch).await;
             drop(login);
+            registry.sink.closed(gone((id, accepted), &watch.up, &watch.down, watch.first));
         }
+    }
+}
+
+/// The end of a login that failed.
+fn gone(
+    (id, accepted): (u64, Instant),
+    up: &super::watch::Leg,
+    down: &super::watch::Leg,
+    first: Option<(Side, Close, Duration)>,
+) -> Closed {
+    Closed {
+        id,
+        client_bytes: up.bytes,
+        server_bytes: down.bytes,
+        first: first.map(|(side, how, _)| (side, how)),
+        elapsed: first.map_or_else(|| accepted.elapsed(), |(.., at)| at),
+        failed: true,
     }
 }
 
@@ -473,6 +496,7 @@ impl Guard for Tail {
             server_bytes: self.bytes.1 + totals.server_bytes,
             first: totals.first,
             elapsed: self.accepted.elapsed(),
+            failed: false,
         };
         self.registry.sink.closed(closed);
     }

@@ -11,10 +11,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::handshake::{Attention, Chunk, Close, Observer, Side};
 
-use super::Sink;
 use super::buffers::Buffers;
 use super::endpoint::Stream;
 use super::proxy::Registry;
+use super::{On, Sink};
 
 /// Both directions of a connection that is watched, and the observer.
 pub(super) struct Watch<'a> {
@@ -29,6 +29,8 @@ pub(super) struct Watch<'a> {
     /// Off while what was read is to be written before the sockets change hands.
     reading: bool,
     told: Told,
+    /// Where what is looked at is said.
+    on: On,
 }
 
 /// Whether the attempt was reported.
@@ -71,7 +73,18 @@ impl<'a> Watch<'a> {
         let (up, down) = (Leg::new(&registry.buffers), Leg::new(&registry.buffers));
         let sink = &*registry.sink;
         let observer = Observer::new();
-        Self { up, down, first: None, observer, accepted, id, sink, reading: true, told: Told::No }
+        Self {
+            up,
+            down,
+            first: None,
+            observer,
+            accepted,
+            id,
+            sink,
+            reading: true,
+            told: Told::No,
+            on: On::Both,
+        }
     }
 
     /// Carries both directions until the observer's attention changes or both are over.
@@ -102,11 +115,21 @@ impl<'a> Watch<'a> {
     pub(super) fn look(&mut self, from: Side, bytes: &[u8]) {
         let chunk = Chunk { at: self.accepted.elapsed(), from, bytes };
         if self.told != Told::Yes {
-            self.sink.chunk(self.id, chunk);
+            self.sink.chunk(self.id, chunk, self.on);
         }
         if self.told != Told::Session {
             self.observer.eat(chunk);
         }
+    }
+
+    /// From here on what is looked at is said on both legs, or on the client's alone.
+    pub(super) fn part_legs(&mut self, apart: bool) {
+        self.on = if apart { On::Client } else { On::Both };
+    }
+
+    /// Shows whoever keeps captures what was said on the server's leg alone.
+    pub(super) fn note_server_leg(&mut self, from: Side, bytes: &[u8]) {
+        self.sink.chunk(self.id, Chunk { at: self.accepted.elapsed(), from, bytes }, On::Server);
     }
 
     /// Gives up what was seen, to be reported; a session goes on being shown to the sink.

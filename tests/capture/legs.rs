@@ -104,6 +104,64 @@ fn the_legs_are_those_that_were_there() {
 }
 
 #[test]
+fn of_tls_that_pgwhy_opened_each_leg_shows_what_was_said_on_it() {
+    let server = server(Version::V15);
+    let expected = PASSWORD.replace('%', "%25").replace('#', "%23").replace('$', "%24");
+    let upstream = format!("postgresql://scram:{expected}@127.0.0.1:{}/postgres", server.port);
+    // Who, their password, whether the client's leg has TLS, and what is said of the password on either leg.
+    let rows: [(&str, &str, &'static str, [bool; 2]); 4] = [
+        ("scram", PASSWORD, "require", [true, true]),
+        // The server is asked with the right one, and the client hears of its own.
+        ("scram", "wrong", "require", [false, true]),
+        ("scram", PASSWORD, "disable", [true, true]),
+        ("md5", "wrong", "require", [false, false]),
+    ];
+    for (user, password, sslmode, accepted) in rows {
+        let login = |proxy: &Proxy| {
+            let login = Login {
+                user: user.into(),
+                password: Some(password.into()),
+                database: Some("postgres".into()),
+                sslmode,
+                ..Login::default()
+            };
+            let answer = Who::Psql.log_in(proxy.addr, &login);
+            assert_eq!(answer.ok, accepted[0], "{answer:?}");
+        };
+        let row = format!("{user} {password} {sslmode}");
+        let options = ["--client-tls", "open", "--server-tls", "require"];
+        check(&row, ANY, &upstream, &options, login, 1, |file| {
+            let bad =
+                info(file, &server, "_ws.malformed || tcp.analysis.flags || !(tcp || frame.number == 1)");
+            assert_eq!(bad, Vec::<String>::new(), "{row}");
+            for (leg, accepted) in ["client", "server"].into_iter().zip(accepted) {
+                let leg = format!("frame.interface_name == \"{leg} leg\"");
+                let count = |what: &str| info(file, &server, &format!("{leg} && {what}")).len();
+                assert_eq!(
+                    count("frame.comment contains \"inside of TLSv1.3\""),
+                    usize::from(sslmode == "require" || leg.contains("server")),
+                    "{row}, {leg}"
+                );
+                let signed = count("frame.comment contains \"server-final-message\"");
+                assert_eq!(signed, usize::from(accepted), "{row}, {leg}");
+                assert_eq!(count("pgsql.code") > 0, !accepted, "{row}, {leg}");
+                let data = fields(file, server.port, &leg, &["pgsql.auth.sasl.data", "pgsql.password"])
+                    .concat()
+                    .concat();
+                let hex = |text: &str| text.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
+                for begins in [",p=", "v="] {
+                    let proofs: Vec<&str> = data.split(&hex(begins)).skip(1).collect();
+                    assert!(
+                        proofs.iter().all(|proof| proof.starts_with(&hex("AAAAAAAA"))),
+                        "{row}, {leg}: {data}"
+                    );
+                }
+            }
+        });
+    }
+}
+
+#[test]
 fn what_never_reached_a_server_is_captured_too() {
     let server = server(Version::V15);
     let nobody = format!("127.0.0.1:{}", free_port());

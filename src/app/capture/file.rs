@@ -17,7 +17,7 @@ use crate::net::Closed;
 
 use super::{Entry, Part, ended};
 
-/// Sessions whose packets are being written; more are left out.
+/// Sessions whose packets are being written, and refused logins whose end is still to come; more are left out.
 const SESSIONS: usize = 4_096;
 
 /// Where to write, and how much.
@@ -171,20 +171,23 @@ impl Writer {
     /// Writes a whole login.
     pub(super) fn login(&mut self, mut entry: Entry) {
         blank(&mut entry.pieces, self.keep);
+        if let Some(pieces) = &mut entry.server_leg {
+            blank(pieces, self.keep);
+        }
         let mut out = std::mem::take(&mut self.buffer);
         out.clear();
         let flow = login(
             &mut out,
             &Login {
                 pieces: &entry.pieces,
+                server_leg: entry.server_leg.as_deref(),
                 facts: &entry.facts,
                 verdict: &entry.verdict,
-                goes_on: entry.goes_on,
+                goes_on: entry.goes_on || entry.ends_later,
             },
         );
         if self.put(&out)
-            && self.keep.queries
-            && entry.goes_on
+            && (entry.ends_later || (self.keep.queries && entry.goes_on))
             && self.sessions.len() < SESSIONS
             && let Some(flow) = flow
         {
@@ -205,9 +208,9 @@ impl Writer {
     /// Writes the end of a session.
     pub(super) fn closed(&mut self, closed: &Closed) {
         if let Some(mut flow) = self.sessions.remove(&closed.id) {
-            let (first, reset) = ended(closed);
+            let (first, reset, comment) = ended(closed);
             let mut out = Vec::new();
-            flow.end(&mut out, first, reset, closed.elapsed);
+            flow.end(&mut out, first, reset, closed.elapsed, comment);
             self.put(&out);
         }
     }
