@@ -7,6 +7,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod adversarial;
 mod case;
 mod catalogs;
 mod limits;
