@@ -46,7 +46,7 @@ fn names() -> Vec<Case> {
             case(
                 "a role with a line end in its name that speaks of another",
                 NEWLINE,
-                "password_rejected likely",
+                "password_rejected unproven",
             ),
             case(
                 "a missing role whose name is a sentence of the log",
