@@ -53,6 +53,8 @@ pub struct AdminFacts {
     pub gathered: i64,
     /// `server_version_num`: 150004 is 15.4.
     pub server_version_num: i32,
+    /// The address that the administrator's connection reached; none over a Unix socket.
+    pub address: Option<std::net::IpAddr>,
     /// Whom the administrator's connection is (`current_user`).
     pub connected_as: String,
     /// The server is a standby (`pg_is_in_recovery()`).

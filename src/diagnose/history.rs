@@ -25,14 +25,14 @@ pub struct LastSalt {
 
 /// Holds the salt of a refused login against the last one that worked.
 pub(super) fn settle(record: &Record, context: &Context<'_>, finding: Finding) -> Finding {
-    let here = record.scram.as_ref().and_then(|scram| scram.server_first.as_ref());
+    let shown = record.scram.as_ref().is_some_and(|scram| scram.server_first.is_some());
     let postgres = record.error.as_ref().is_some_and(|error| error.is_from_postgres());
-    let (Some(last), Some(here)) = (context.last_salt, here) else { return finding };
+    let Some(last) = context.last_salt.filter(|_| shown) else { return finding };
     // Poolers make salts up for each login.
     if !is_refused_password(&finding) || finding.step != Step::ScramClientFinal || !postgres {
         return finding;
     }
-    if last.salt == here.salt && last.iterations == here.iterations {
+    if is_unchanged(record, context) {
         return unchanged(last, finding);
     }
     if !last.same_server {
@@ -53,6 +53,13 @@ pub(super) fn settle(record: &Record, context: &Context<'_>, finding: Finding) -
         );
     }
     finding
+}
+
+/// Whether the role was shown the very salt of its last success.
+pub(super) fn is_unchanged(record: &Record, context: &Context<'_>) -> bool {
+    let here = record.scram.as_ref().and_then(|scram| scram.server_first.as_ref());
+    let pair = context.last_salt.zip(here);
+    pair.is_some_and(|(last, here)| last.salt == here.salt && last.iterations == here.iterations)
 }
 
 /// Nothing changed at the server: neither the role nor its password.

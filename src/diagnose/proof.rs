@@ -3,6 +3,8 @@
 //!
 //! A finding goes in, a surer one comes out. Context that contradicts the wire is said, not believed.
 
+use std::net::{IpAddr, SocketAddr};
+
 use crate::handshake::ladder::text;
 use crate::handshake::{Record, Step};
 use crate::password::Fit;
@@ -28,10 +30,10 @@ pub struct LogFacts {
 /// Makes a finding as sure as the context allows.
 pub(super) fn settle(record: &Record, context: &Context<'_>, finding: Finding) -> Finding {
     let finding = history::settle(record, context, finding);
-    let finding = mock_salt(context, finding);
+    let by_salt = mock_salt(context, finding);
     let finding = match context.log {
-        Some(log) => logged(record, log, finding),
-        None => finding,
+        Some(log) => logged(record, log, by_salt.clone()),
+        None => by_salt.clone(),
     };
     let finding = match context.admin {
         Some(admin) => {
@@ -41,6 +43,7 @@ pub(super) fn settle(record: &Record, context: &Context<'_>, finding: Finding) -
         }
         None => finding,
     };
+    let finding = contradicted(record, context, by_salt, finding);
     context.unseen.iter().fold(finding, |finding, text| finding.and(text.clone()))
 }
 
@@ -73,13 +76,7 @@ fn mock_salt(context: &Context<'_>, finding: Finding) -> Finding {
     if !is_mock {
         let evidence = "the salt is not the mock salt of this data directory: the role has a SCRAM secret";
         let mut finding = finding.and(evidence);
-        let no_secret = [
-            Cause::RoleMissing,
-            Cause::RoleWithoutPassword,
-            Cause::PasswordExpired,
-            Cause::VerifierMethodConflict,
-        ];
-        finding.alternatives.retain(|(cause, _)| !no_secret.contains(cause));
+        finding.alternatives.retain(|(cause, _)| !NO_SECRET.contains(cause));
         return finding;
     }
     let evidence =
@@ -88,6 +85,37 @@ fn mock_salt(context: &Context<'_>, finding: Finding) -> Finding {
         .or(&[Cause::RoleWithoutPassword, Cause::PasswordExpired, Cause::VerifierMethodConflict])
         .summary("there is no such role, or it has no password that SCRAM can use")
         .ask(&["--admin", "--server-log"])
+}
+
+/// Causes that leave a role without a secret that SCRAM can use: it is shown a mock salt then.
+const NO_SECRET: [Cause; 4] =
+    [Cause::RoleMissing, Cause::RoleWithoutPassword, Cause::PasswordExpired, Cause::VerifierMethodConflict];
+
+/// A salt that can only be a real secret's speaks against everybody who says that the role has none: they are
+/// of another server, or what showed the salt to be real is.
+fn contradicted(record: &Record, context: &Context<'_>, by_salt: Finding, after: Finding) -> Finding {
+    let no_secret = after.step == Step::ScramClientFinal && NO_SECRET.contains(&after.cause);
+    if !no_secret {
+        return after;
+    }
+    let said = format!("what was given says otherwise ({}): it is of another server", after.cause.title());
+    if history::is_unchanged(record, context) {
+        return by_salt.and(said);
+    }
+    let name = role_name(record);
+    let by_this_login = |log: &LogFacts| {
+        let about = |fact| refusal_of(fact).is_some_and(|(user, ..)| *user == name);
+        log.certainty == Certainty::Strong && log.facts.iter().any(about)
+    };
+    let sure = context.log.is_some_and(by_this_login);
+    if context.mock_salt != Some(false) || sure || after.confidence != Confidence::Proven {
+        return after;
+    }
+    let mut after = after.and(
+        "the control data contradict that, as the salt is not the mock salt of theirs: one of the two is of another server",
+    );
+    after.confidence = Confidence::Likely;
+    after.or(&[Cause::PasswordMismatch, Cause::PasswordDiffersOnServer])
 }
 
 /// A role's name as the server keeps it.
@@ -103,7 +131,12 @@ fn logged(record: &Record, log: &LogFacts, mut finding: Finding) -> Finding {
     };
     let name = role_name(record);
     let mut told = false;
+    // A sentence about a name with line ends may be one that we can't read, or made up by the name.
+    let readable = !name.contains(['\n', '\r']);
     for fact in &log.facts {
+        if !readable && matches!(fact, Fact::Matched { .. }) {
+            continue;
+        }
         // A name in a log line may be forged by a user name with a line end in it: it must be ours.
         if let Some((user, cause, variant, words)) = refusal_of(fact)
             && is_refused_password(&finding)
@@ -128,7 +161,12 @@ fn logged(record: &Record, log: &LogFacts, mut finding: Finding) -> Finding {
     }
     let matched =
         log.facts.iter().any(|fact| matches!(fact, Fact::Matched { .. } | Fact::PasswordMismatch { .. }));
-    if matched && !told && confidence == Confidence::Proven && finding.cause == Cause::PasswordRejected {
+    if matched
+        && readable
+        && !told
+        && confidence == Confidence::Proven
+        && finding.cause == Cause::PasswordRejected
+    {
         // The server names every other reason in the same line (auth_failed, crypt.c).
         finding.confidence = Confidence::Likely;
         finding
@@ -275,14 +313,32 @@ fn limit(admin: &AdminFacts, backends: &Backends, finding: Finding) -> Finding {
 pub(super) fn doubt(record: &Record, context: &Context<'_>, admin: &AdminFacts) -> Option<String> {
     let ours = context.dials.last().and_then(|dial| dial.address.as_deref());
     let ours = ours.and_then(|address| address.rsplit([':', '.']).next()?.parse::<i64>().ok());
-    let (Some(ours), Some(theirs)) = (ours, admin.settings.port) else { return None };
     let salt = record.scram.as_ref().and_then(|scram| scram.server_first.as_ref());
     let real = salt.and_then(|first| admin.known_role()?.salt_on_wire(&first.salt)) == Some(Salt::Real);
-    (ours != theirs && !real).then(|| {
-        format!(
+    if real {
+        return None;
+    }
+    if let (Some(ours), Some(theirs)) = (ours, admin.settings.port)
+        && ours != theirs
+    {
+        return Some(format!(
             "--admin: its server listens on port {theirs}, this login went to {ours}: perhaps another server"
-        )
+        ));
+    }
+    let address = context.dials.last().and_then(|dial| dial.address.as_deref());
+    let ip = address.and_then(|text| text.parse::<SocketAddr>().ok()).map(|addr| addr.ip().to_canonical());
+    let (Some(ip), Some(theirs)) = (ip, admin.address) else { return None };
+    is_elsewhere(ip, theirs.to_canonical(), context.our_ip).then(|| {
+        format!("--admin: it is connected to {theirs}, this login went to {ip}: perhaps another server")
     })
+}
+
+/// Whether two addresses may be those of two servers. `own` is ours on the way to the first: equal to it, that
+/// server is on this machine, where loopback leads as well.
+fn is_elsewhere(login: IpAddr, admin: IpAddr, own: Option<IpAddr>) -> bool {
+    let here = own.map(|own| own.to_canonical()) == Some(login);
+    let both_loopback = login.is_loopback() && admin.is_loopback() && login.is_ipv4() != admin.is_ipv4();
+    login != admin && !both_loopback && !(here && !login.is_loopback() && admin.is_loopback())
 }
 
 /// An administrator of another server proves nothing about this one.
@@ -412,5 +468,26 @@ fn stored_secret(record: &Record, context: &Context<'_>, role: &RoleFacts, findi
             finding
         }
         _ => finding,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_administrator_at_another_address_may_be_at_another_server() {
+        for (claim, login, admin, own, elsewhere) in [
+            ("one address", "10.0.0.5", "10.0.0.5", "10.0.0.9", false),
+            ("two addresses", "10.0.0.5", "10.0.0.6", "10.0.0.9", true),
+            ("both loopbacks of this machine", "127.0.0.1", "::1", "127.0.0.1", false),
+            ("two loopback addresses", "127.0.0.1", "127.0.0.2", "127.0.0.1", true),
+            ("this machine by its own address, and by loopback", "10.0.0.9", "127.0.0.1", "10.0.0.9", false),
+            ("another machine, and loopback", "10.0.0.5", "127.0.0.1", "10.0.0.9", true),
+            ("loopback, and another machine", "127.0.0.1", "10.0.0.5", "127.0.0.1", true),
+        ] {
+            let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+            assert_eq!(is_elsewhere(ip(login), ip(admin), Some(ip(own))), elsewhere, "{claim}");
+        }
     }
 }

@@ -187,7 +187,8 @@ pub fn capture_packets(data: &[u8]) {
         .map(|event| Event { at: Duration::ZERO, ..event })
         .collect();
     // Nothing acknowledges a reset, so what came behind it can't be told from what came before.
-    if let Some(reset) = list.iter().position(|event| event.what == Err(Close::Reset)) {
+    let reset = list.iter().position(|event| event.what == Err(Close::Reset));
+    if let Some(reset) = reset {
         list.truncate(reset + 1);
     }
     let seed = u64::from(control) << 32 | rest.len() as u64;
@@ -199,7 +200,7 @@ pub fn capture_packets(data: &[u8]) {
     let shuffled = shuffle(&whole, &mut random);
     let one = read(pcap(&whole).as_slice()).0;
     let other = read(pcap(&shuffled).as_slice()).0;
-    assert_eq!(told(&one), told(&other), "the order of packets matters");
+    assert!(reset.is_some() || told(&one) == told(&other), "the order of packets matters");
     if let [conversation] = one.as_slice() {
         let direct = played(&list, Cutting::Random(seed));
         assert_eq!(essence(&conversation.record), essence(&direct), "packets tell something else");

@@ -190,8 +190,9 @@ pub fn facts(entry: &Entry) -> Vec<Fact> {
     let mut found = Vec::new();
     if entry.severity != Severity::Log && entry.severity != Severity::Warning {
         found.extend(of_message(entry, &FATAL));
-        for line in entry.detail.iter().flat_map(|detail| detail.lines()) {
-            found.extend(of_detail(line));
+        if let Some(detail) = &entry.detail {
+            found.extend(detail.lines().filter_map(of_detail));
+            found.extend(of_long_name(detail));
         }
     }
     if matches!(entry.severity, Severity::Log | Severity::Unknown | Severity::Warning) {
@@ -302,6 +303,28 @@ fn of_detail(line: &str) -> Option<Fact> {
         _ => return None,
     })
 }
+
+/// What a DETAIL says about a role with line ends in its name: the sentence goes over several lines.
+fn of_long_name(detail: &str) -> Option<Fact> {
+    let ends = detail.match_indices('\n').map(|(at, _)| at).chain([detail.len()]);
+    // Names have 63 bytes: there can't be more line ends in them.
+    ends.skip(1).take(MAX_NAME).find_map(|end| {
+        let fact = of_detail(detail.get(..end)?)?;
+        let long = match &fact {
+            Fact::RoleMissing { user }
+            | Fact::NoPassword { user }
+            | Fact::Expired { user }
+            | Fact::NotScram { user }
+            | Fact::NotMd5 { user }
+            | Fact::PasswordMismatch { user } => user.contains('\n'),
+            _ => false,
+        };
+        long.then_some(fact)
+    })
+}
+
+/// `NAMEDATALEN - 1`.
+const MAX_NAME: usize = 63;
 
 fn matched(file: Option<&str>, line: &str, text: &str) -> Option<Fact> {
     let text = redact::secrets(text).into_owned();

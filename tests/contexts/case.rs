@@ -225,7 +225,7 @@ fn verdict(wants: &str, handshake: &Value) -> Vec<String> {
         what.split_once('/').map_or((what, None), |(cause, variant)| (cause, Some(variant)));
     let text = |key: &str| handshake[key].as_str().unwrap_or("-").to_owned();
     let right = handshake["outcome"] == "failed"
-        && causes.split('|').any(|cause| text("cause") == cause)
+        && causes.split('|').any(|cause| cause == "any" || text("cause") == cause)
         && variant.is_none_or(|variant| match variant.strip_prefix('!') {
             Some(not) => text("variant") != not,
             None => text("variant") == variant,

@@ -377,5 +377,6 @@ pub fn cases() -> Vec<Case> {
         )
         .says("--admin"),
     ]);
+    all.extend(super::adversarial::cases());
     all
 }

@@ -7,12 +7,14 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod adversarial;
 mod case;
 mod catalogs;
 mod limits;
 mod logs;
 mod rules;
 mod stage;
+mod stories;
 
 use support::server::Version;
 
@@ -54,6 +56,16 @@ fn the_log_of_postgresql_15_is_followed_whatever_becomes_of_it() {
 #[test]
 fn the_log_of_postgresql_18_is_followed_whatever_becomes_of_it() {
     logs::run(Version::V18);
+}
+
+#[test]
+fn what_changes_between_two_logins_at_postgresql_15_is_told() {
+    stories::run(Version::V15);
+}
+
+#[test]
+fn what_changes_between_two_logins_at_postgresql_18_is_told() {
+    stories::run(Version::V18);
 }
 
 #[test]

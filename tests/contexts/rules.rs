@@ -441,7 +441,7 @@ fn whole(text: &str) -> String {
 }
 
 /// Has the server load its file, and waits until new connections follow it.
-fn reload(server: &Server) {
+pub fn reload(server: &Server) {
     let before = server.sql("select pg_conf_load_time()");
     server.sql("select pg_reload_conf()");
     let until = std::time::Instant::now() + DEADLINE;

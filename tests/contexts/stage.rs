@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use pgwhy::password::mock;
 
+use super::adversarial;
 use super::case::{Case, On, With};
 use crate::support::DEADLINE;
 use crate::support::keeper::Scratch;
@@ -59,8 +60,8 @@ pub struct Stage {
 
 fn start(version: Version, conf: String, more: &str) -> Server {
     let plan = Plan {
-        hba: HBA.into(),
-        sql: format!("{SQL}{more}"),
+        hba: format!("{HBA}{}", adversarial::LINES),
+        sql: format!("{SQL}{}{more}", adversarial::SQL),
         late_conf: conf,
         late_wait: "collector process",
         ..Plan::default()
@@ -79,9 +80,9 @@ impl Stage {
         let main = start(
             version,
             logging("log_destination = 'stderr,csvlog,jsonlog'"),
-            "CREATE ROLE onlyhere LOGIN PASSWORD 'r1ght-pass';",
+            &format!("CREATE ROLE onlyhere LOGIN PASSWORD 'r1ght-pass';{}", adversarial::HERE),
         );
-        let quiet = start(version, logging("log_connections = off"), "");
+        let quiet = start(version, logging("log_connections = off"), adversarial::THERE);
         let scratch = Scratch::new();
         let line = |nonce: [u8; 32]| {
             let hex: String = nonce.iter().map(|byte| format!("{byte:02x}")).collect();

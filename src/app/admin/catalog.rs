@@ -65,6 +65,7 @@ pub(super) async fn gather(
     let facts = AdminFacts {
         gathered,
         server_version_num: version,
+        address: link.address,
         role: asker.role(&role_name, &connected_as, rights).await?,
         similar_roles: asker.similar("roles of similar names", sql::SIMILAR_ROLES, user).await?,
         database: asker.database(&database_name, &role_name).await?,

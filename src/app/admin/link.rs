@@ -1,7 +1,7 @@
 //! One connection to the server: dialled, logged in, and metered, because the server may lie.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -102,14 +102,18 @@ impl Target {
     /// Opens a way to the server, with or without TLS.
     async fn way(&self, encrypted: bool) -> Result<Way, AdminProblem> {
         let (dialled, host) = self.dial().await?;
-        let plain = |socket: Box<dyn Socket>| Way { socket, hash: None, encrypted: false };
+        let address = match &dialled {
+            Dialled::Tcp(socket) => socket.peer_addr().ok().map(|addr| addr.ip()),
+            Dialled::Unix(_) => None,
+        };
+        let plain = |socket: Box<dyn Socket>| Way { socket, hash: None, encrypted: false, address };
         match dialled {
             // libpq asks for no TLS on a Unix socket, whatever sslmode says.
             Dialled::Unix(socket) => Ok(plain(Box::new(socket))),
             Dialled::Tcp(socket) if !encrypted => Ok(plain(Box::new(socket))),
             Dialled::Tcp(socket) => match self.encryption.open(socket, &host).await? {
                 Opened::Declined(socket) => Ok(plain(Box::new(socket))),
-                Opened::Tls(socket, hash) => Ok(Way { socket, hash, encrypted: true }),
+                Opened::Tls(socket, hash) => Ok(Way { socket, hash, encrypted: true, address }),
             },
         }
     }
@@ -147,6 +151,7 @@ struct Way {
     /// What SCRAM binds to.
     hash: Option<Vec<u8>>,
     encrypted: bool,
+    address: Option<IpAddr>,
 }
 
 /// The name that a certificate is held against.
@@ -204,6 +209,8 @@ pub(super) fn is_ours(own: &[PeerAddr], addr: &PeerAddr) -> bool {
 /// An open connection.
 pub(super) struct Link {
     pub(super) client: Client,
+    /// Where the server is; none over a Unix socket.
+    pub(super) address: Option<IpAddr>,
     driver: Driver,
     meter: Arc<Meter>,
 }
@@ -277,7 +284,7 @@ impl Link {
             (client, Driver::start(connection))
         };
         meter.logged_in.store(true, Ordering::Relaxed);
-        Ok(Self { client: driver.0, driver: driver.1, meter })
+        Ok(Self { client: driver.0, address: way.address, driver: driver.1, meter })
     }
 
     pub(super) fn is_closed(&self) -> bool {
