@@ -116,7 +116,11 @@ fn server_alert(seen: Option<&OpenedTls>, code: u8) -> Finding {
 }
 
 /// Our own verification of the server's chain.
-pub(crate) fn untrusted_server(seen: Option<&OpenedTls>, fault: &TlsFault, kind: CertificateFault) -> Finding {
+pub(crate) fn untrusted_server(
+    seen: Option<&OpenedTls>,
+    fault: &TlsFault,
+    kind: CertificateFault,
+) -> Finding {
     let chain = seen.map(|seen| seen.chain.as_slice()).unwrap_or_default();
     let now = i64::try_from(fault.now_unix).unwrap_or(i64::MAX);
     let told =

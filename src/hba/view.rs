@@ -155,7 +155,7 @@ mod tests {
             error: Some("invalid authentication method".into()),
             ..ViewRow::default()
         };
-        let file = from_view(&[tls_off.clone()], "pg_hba.conf", 15).unwrap();
+        let file = from_view(std::slice::from_ref(&tls_off), "pg_hba.conf", 15).unwrap();
         assert!(file.would_load && file.rules.len() == 1 && file.refused.is_empty());
         let file = from_view(&[tls_off, refused], "pg_hba.conf", 15).unwrap();
         assert!(!file.would_load && file.rules.len() == 1 && file.refused.len() == 1);
