@@ -101,7 +101,7 @@ impl AdminFacts {
 
     /// Lines of pg_hba.conf that PostgreSQL can't read: with one of them it keeps its old rules.
     pub fn hba_errors(&self) -> impl Iterator<Item = &HbaRow> {
-        self.hba_rules.known().into_iter().flatten().filter(|row| row.error.is_some())
+        self.hba_rules.known().into_iter().flatten().filter(|row| row.refusal().is_some())
     }
 }
 

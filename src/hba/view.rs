@@ -36,6 +36,14 @@ pub struct ViewRow {
     pub error: Option<String>,
 }
 
+impl ViewRow {
+    /// Why the server refuses the line. A line that it takes may have a complaint as well: hostssl where
+    /// ssl is off, hostgssenc without GSSAPI (`parse_hba_line` goes on there, and the columns are filled).
+    pub fn refusal(&self) -> Option<&str> {
+        self.error.as_deref().filter(|_| self.kind.is_none())
+    }
+}
+
 /// Makes a file of the view's rows, in their order. `name` is what `hba_file` says: before version 16
 /// the rows do not. `None` when a row is none that this program can read: a guess would be worse.
 pub fn from_view(rows: &[ViewRow], name: &str, version: u32) -> Option<HbaFile> {
@@ -46,14 +54,9 @@ pub fn from_view(rows: &[ViewRow], name: &str, version: u32) -> Option<HbaFile> 
         let name = row.file.as_deref().unwrap_or(name);
         let line = usize::try_from(row.line?).ok()?;
         let at = RuleRef { file: name.into(), line };
-        if let Some(error) = &row.error {
+        if let Some(error) = row.refusal() {
             let place = Place { file: at.file.clone(), line, column: 0, length: 0 };
-            file.problems.push(Problem::error(
-                "refused_by_server",
-                &place,
-                error.as_str(),
-                "correct the line",
-            ));
+            file.problems.push(Problem::error("refused_by_server", &place, error, "correct the line"));
             file.refused.push(at);
             file.would_load = false;
             continue;
@@ -139,6 +142,23 @@ mod tests {
 
     fn host(row: ViewRow, address: &str, netmask: Option<&str>) -> ViewRow {
         ViewRow { address: Some(address.into()), netmask: netmask.map(str::to_owned), ..row }
+    }
+
+    #[test]
+    fn a_complaint_is_no_refusal() {
+        let tls_off = ViewRow {
+            error: Some("hostssl record cannot match because SSL is disabled".into()),
+            ..host(row(1, "hostssl", &["all"], &["all"], "md5"), "all", None)
+        };
+        let refused = ViewRow {
+            line: Some(2),
+            error: Some("invalid authentication method".into()),
+            ..ViewRow::default()
+        };
+        let file = from_view(std::slice::from_ref(&tls_off), "pg_hba.conf", 15).unwrap();
+        assert!(file.would_load && file.rules.len() == 1 && file.refused.is_empty());
+        let file = from_view(&[tls_off, refused], "pg_hba.conf", 15).unwrap();
+        assert!(!file.would_load && file.rules.len() == 1 && file.refused.len() == 1);
     }
 
     #[test]
