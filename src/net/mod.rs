@@ -52,7 +52,6 @@ pub enum On {
     Server,
 }
 
-
 /// Gets what the proxy saw. Called from the threads that carry bytes: it must never wait.
 pub trait Sink: Send + Sync + 'static {
     /// A client's connection came to its verdict; called once for each.
