@@ -45,7 +45,7 @@ pub(super) fn run(args: &ProxyArgs) -> Result<(), Failure> {
         let _inside = runtime.enter();
         let of = |kind: SignalKind| signal(kind);
         // Of a file that may grow no further the failed write tells; the signal would end the program.
-        let _ = of(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
+        drop(of(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?);
         Signals {
             terminate: of(SignalKind::terminate())?,
             interrupt: of(SignalKind::interrupt())?,

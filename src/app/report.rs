@@ -94,7 +94,7 @@ fn refuse_to_overwrite(output: Option<&Path>, input: &Path) -> Result<(), Failur
 fn sheet(clerk: &mut Clerk, prefix: &str, conversation: Conversation, anew: bool, file: &Path) -> Sheet {
     let facts = conversation.facts.clone();
     let ends = (conversation.client, conversation.server);
-    let (frames, lack) = (conversation.frames, lack(conversation.lack));
+    let (frames, lack, opened) = (conversation.frames, lack(conversation.lack), conversation.opened);
     let (report, record) = report(clerk, prefix, conversation, anew);
     let place = |leg: &LegFacts| -> Option<(SocketAddr, SocketAddr)> {
         Some((leg.packets_from.parse().ok()?, leg.packets_to.parse().ok()?))
@@ -104,14 +104,17 @@ fn sheet(clerk: &mut Clerk, prefix: &str, conversation: Conversation, anew: bool
         server: facts.as_ref().and_then(|facts| place(facts.server_leg.as_ref()?)),
         // Whether Wireshark counts the blocks with the facts as frames depends on its version.
         frames: facts.is_none().then_some(frames),
-        commented: facts.is_some(),
+        // What pgwhy passed through unopened it could not judge.
+        commented: facts.is_some() && !opened,
+        opened,
     };
     Sheet {
         report,
         record,
         file: file.display().to_string(),
         packets,
-        secrets_kept: facts.as_ref().is_some_and(|facts| facts.secrets_kept),
+        // What stayed encrypted was not blanked.
+        secrets_kept: opened || facts.as_ref().is_some_and(|facts| facts.secrets_kept),
         answered_by_us: facts.as_ref().is_some_and(|facts| facts.ssl_answered_by_us),
         written_by: facts.map(|facts| facts.written_by),
         lack,

@@ -181,6 +181,10 @@ pub(super) fn report(
     if let Some(facts) = &facts {
         address(&mut report, facts);
     }
+    if facts.is_none() {
+        let inside = report.diagnosis.notes.iter_mut().filter(|note| note.starts_with("to see inside: "));
+        inside.for_each(|note| note.push_str("; or --keylog with the keys that one of its ends wrote down"));
+    }
     if let Some(finding) = &mut report.diagnosis.finding {
         finding.fix.iter_mut().for_each(|text| *text = by_our_options(text));
         finding.ask.iter_mut().for_each(|text| *text = by_our_options(text).into());

@@ -127,21 +127,13 @@ async fn serve(shared: Arc<Shared>, client: Socket, mut facts: Facts, permit: Pe
     let id = facts.id;
     let accepted = facts.accepted;
     let attention = match verdict {
-        Verdict::Ending(ending) => {
-            // A stopped peer may still read what was written before; nothing waits for it.
-            let failed = ending == Ending::Failed;
-            registry.sink.attempt(facts.attempt(watch.observer, ending, None));
-            if failed {
-                registry.sink.closed(gone((id, accepted), &watch.up, &watch.down, watch.first));
-            }
-            return;
-        }
+        // A stopped peer may still read what was written before; nothing waits for it.
+        Verdict::Ending(ending) => return give_up(&registry, facts, watch, ending),
         Verdict::Refused(ending, sqlstate, message) => {
-            registry.sink.attempt(facts.attempt(watch.observer, ending, None));
+            give_up(&registry, facts, watch, ending);
             if let Some(client) = ends.client {
                 Box::pin(refuse(client, sqlstate, message)).await;
             }
-            registry.sink.closed(gone((id, accepted), &watch.up, &watch.down, watch.first));
             return;
         }
         Verdict::Settled(attention) => attention,
@@ -189,6 +181,16 @@ async fn serve(shared: Arc<Shared>, client: Socket, mut facts: Facts, permit: Pe
             drop(login);
             registry.sink.closed(gone((id, accepted), &watch.up, &watch.down, watch.first));
         }
+    }
+}
+
+/// Reports a login that went no further.
+fn give_up(registry: &Registry, facts: Facts, watch: Watch<'_>, ending: Ending) {
+    let end = gone((facts.id, facts.accepted), &watch.up, &watch.down, watch.first);
+    let failed = ending == Ending::Failed;
+    registry.sink.attempt(facts.attempt(watch.observer, ending, None));
+    if failed {
+        registry.sink.closed(end);
     }
 }
 

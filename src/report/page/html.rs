@@ -9,7 +9,7 @@ use super::super::escape::markup;
 use super::arrows::{milliseconds, picture};
 use super::sections::{Row, negotiated, sources, startup, wireshark};
 use super::svg::svg;
-use super::{LONGEST, Page, Sheet, parts, shortened};
+use super::{LONGEST, Page, Sheet, capitalised, parts, shortened};
 
 /// Forbids the page what it does not do anyway: scripts, and asking the network.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
@@ -319,7 +319,7 @@ fn compared(out: &mut String, sheet: &Sheet) {
             out.push_str("<p>Nothing that can be seen.</p>");
         }
         if let Some(found) = &comparison.explains {
-            let _ = write!(out, "<p>{}.</p>", sentence(&found.text));
+            let _ = write!(out, "<p>{}.</p>", sentence(&capitalised(&found.text)));
         }
         out.push_str("</section>\n");
         return;

@@ -7,7 +7,7 @@ use crate::diagnose::{Finding, Outcome};
 use super::super::escape::{code, markdown as escaped, visible};
 use super::arrows::{characters, milliseconds, picture};
 use super::sections::{Row, negotiated, sources, startup, wireshark};
-use super::{LONGEST, Page, Sheet, parts, shortened};
+use super::{LONGEST, Page, Sheet, capitalised, parts, shortened};
 
 /// The whole page.
 pub fn markdown(page: &Page) -> String {
@@ -195,7 +195,7 @@ fn differences(out: &mut String, sheet: &Sheet) {
         let _ = writeln!(out, "| {} | {} | {} |", value(name, true), value(there, true), value(here, true));
     }
     if let Some(found) = sheet.compared.as_ref().and_then(|compared| compared.explains.as_ref()) {
-        let _ = writeln!(out, "\n{}", sentence(&found.text));
+        let _ = writeln!(out, "\n{}.", sentence(&capitalised(&found.text)));
     }
 }
 

@@ -52,8 +52,10 @@ pub struct Packets {
     pub server: Option<(SocketAddr, SocketAddr)>,
     /// The first frame, and the one with the verdict, by their numbers.
     pub frames: Option<(u64, u64)>,
-    /// Every packet has a comment of pgwhy's.
+    /// Every packet has a comment of pgwhy's, and the failing one its verdict.
     pub commented: bool,
+    /// TLS was opened with a key log, which Wireshark needs too.
+    pub opened: bool,
 }
 
 /// Everything on the page.
@@ -105,9 +107,7 @@ impl Sheet {
                 Outcome::Failed => "the login failed".into(),
             },
         };
-        let mut chars = sentence.chars();
-        let first: String = chars.next().into_iter().flat_map(char::to_uppercase).collect();
-        first + chars.as_str()
+        capitalised(&sentence)
     }
 
     /// Cause and variant by their ids.
@@ -130,6 +130,13 @@ impl Page {
             (all, failed) => format!("{failed} of {} logins failed", all.len()),
         }
     }
+}
+
+/// A sentence that stands alone.
+fn capitalised(sentence: &str) -> String {
+    let mut chars = sentence.chars();
+    let first: String = chars.next().into_iter().flat_map(char::to_uppercase).collect();
+    first + chars.as_str()
 }
 
 /// Parts of a sentence: what stands between backquotes is code.

@@ -96,15 +96,21 @@ pub(super) fn sources(page: &Page, sheet: &Sheet) -> Vec<Row> {
 
 /// How to find a login's packets.
 pub(super) fn wireshark(sheet: &Sheet) -> Wireshark {
-    let Packets { client, server, frames, commented } = sheet.packets;
+    let Packets { client, server, frames, commented, opened } = sheet.packets;
     let mut filter = filter(client);
     if let Some(server) = server {
         filter = format!("({filter}) || ({})", self::filter(server));
     }
     let port = client.1.port();
     let decode = if port == POSTGRESQL { String::new() } else { format!(" -d tcp.port=={port},pgsql") };
-    let command = format!("tshark -r {}{decode} -Y '{filter}'", quoted(&sheet.file));
+    let keys = if opened { " -o tls.keylog_file:KEYS" } else { "" };
+    let command = format!("tshark -r {}{decode}{keys} -Y '{filter}'", quoted(&sheet.file));
     let mut notes = Vec::new();
+    if opened {
+        notes.push(
+            "It was encrypted: Wireshark needs the same key log (Preferences ▸ Protocols ▸ TLS).".into(),
+        );
+    }
     if port != POSTGRESQL {
         notes.push(format!(
             "The server's port is {port}: choose Analyze ▸ Decode As… and set TCP port {port} to PGSQL."

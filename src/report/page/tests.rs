@@ -36,7 +36,7 @@ fn sheet(user: &str, parameters: &[(&str, &str)], code: &str, message: &str) -> 
         report,
         record,
         file: "it's <a> \"name\".pcap".into(),
-        packets: Packets { client, server: None, frames: Some((3, 9)), commented: false },
+        packets: Packets { client, server: None, frames: Some((3, 9)), commented: false, opened: false },
         written_by: None,
         secrets_kept: false,
         answered_by_us: false,
