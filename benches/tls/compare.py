@@ -4,7 +4,7 @@
     compare.py target/release/pgwhy
     compare.py --sections copy --copy-mb 500 --rounds 5 target/release/pgwhy
 
-Starts a throw-away PostgreSQL with TLS and the three proxies, all with one ECDSA certificate, runs every row on
+Starts a throw-away PostgreSQL with TLS and the three proxies, all with one certificate (ECDSA, or RSA with --key rsa), runs every row on
 all of them in turn, and prints Markdown tables of medians. CPU is user + system time of the proxy's process alone.
 
 PgBouncer does not log in at the server for each client; `server_lifetime=0` makes it use each connection once, so that both
@@ -22,9 +22,10 @@ spec.loader.exec_module(relay)
 SSL_REQUEST = b"\0\0\0\x08\x04\xd2\x16\x2f"
 
 
-def certificate(folder):
+def certificate(folder, kind):
     cert, key = f"{folder}/cert.pem", f"{folder}/key.pem"
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+    new = ["rsa:2048"] if kind == "rsa" else ["ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    subprocess.run(["openssl", "req", "-x509", "-newkey", *new, "-nodes", "-days", "2",
                     "-subj", "/CN=localhost", "-keyout", key, "-out", cert], check=True, capture_output=True)
     with open(f"{folder}/both.pem", "w") as both:
         both.write(open(cert).read() + open(key).read())
@@ -57,11 +58,12 @@ class Postgres(relay.Postgres):
             return int(file.readline())
 
 
-def pgbouncer(folder, name, upstream, cert, key, started, extra=""):
+def pgbouncer(folder, name, upstream, cert, key, secret, started, extra=""):
     port = relay.free_port()
     path = f"{folder}/bouncer-{port}.ini"
     with open(f"{folder}/users", "w") as users:
-        users.write('"scrammer" "sesame"\n"bench" ""\n')
+        # What the server stores: with the password itself PgBouncer would do PBKDF2 for every login.
+        users.write(f'"scrammer" "{secret}"\n')
     with open(path, "w") as file:
         file.write(f"[databases]\nbench = host=127.0.0.1 port={upstream} dbname=bench\n[pgbouncer]\n"
                    f"listen_addr=127.0.0.1\nlisten_port={port}\nunix_socket_dir=\nauth_type=scram-sha-256\nauth_file={folder}/users\n"
@@ -69,19 +71,9 @@ def pgbouncer(folder, name, upstream, cert, key, started, extra=""):
                    f"client_tls_sslmode=require\nclient_tls_cert_file={cert}\nclient_tls_key_file={key}\n"
                    f"server_tls_sslmode=require\nignore_startup_parameters=extra_float_digits\n{extra}")
     os.chmod(key, 0o644)
-    user = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
-    proxy = relay.Proxy(name, port, [*user, relay.program("pgbouncer"), "-q", path], started)
-    return follow(proxy, bool(user))
-
-
-def follow(proxy, wrapped):
-    """runuser stays as the parent: the CPU is its child's."""
-    if wrapped:
-        children = subprocess.run(["pgrep", "-P", str(proxy.process.pid)], capture_output=True, text=True).stdout.split()
-        if children:
-            pid = int(children[0])
-            proxy.cpu = lambda: relay.cpu(pid)
-    return proxy
+    # It refuses to be root.
+    user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.getuid() == 0 else []
+    return relay.Proxy(name, port, [*user, relay.program("pgbouncer"), "-q", path], started)
 
 
 def haproxy(folder, upstream, started):
@@ -129,6 +121,24 @@ def connect(peer, context=CONTEXT, session=None):
     return context.wrap_socket(sock, session=session)
 
 
+class Asking:
+    """Asks a query before it says goodbye: PgBouncer takes a connection to the server no earlier."""
+
+    def __init__(self, sock):
+        self.sock = sock
+
+    def __getattr__(self, name):
+        return getattr(self.sock, name)
+
+    def sendall(self, data):
+        if data[:1] == b"X":
+            self.sock.sendall(b"Q\0\0\0\x0dselect 1\0")
+            buffer = bytearray()
+            while relay.Login.read(self.sock, buffer)[0] != b"Z":
+                pass
+        self.sock.sendall(data)
+
+
 class Login(relay.Login):
     """The relay bench's login, on a socket that is connected already."""
 
@@ -136,7 +146,7 @@ class Login(relay.Login):
     def over(cls, sock):
         plain = socket.create_connection
         try:
-            socket.create_connection = lambda *_: sock
+            socket.create_connection = lambda *_: Asking(sock)
             cls.run(0)
         finally:
             socket.create_connection = plain
@@ -223,6 +233,7 @@ def main():
     parser.add_argument("binary")
     parser.add_argument("--sections", default="login,handshake,copy", type=lambda s: s.split(","))
     parser.add_argument("--postgres", default="", help="directory of the server's programs")
+    parser.add_argument("--key", default="ec", choices=["ec", "rsa"], help="the kind of certificate")
     parser.add_argument("--rounds", default=3, type=int)
     parser.add_argument("--logins", default=300, type=int)
     parser.add_argument("--handshakes", default=500, type=int)
@@ -244,12 +255,14 @@ def main():
         postgres = Postgres(folder, 1, options.copy_mb if "copy" in options.sections else 1)
         started.append(postgres)
         postgres.sql("grant all on target, wide to scrammer")
-        cert, key = certificate(folder)
+        cert, key = certificate(folder, options.key)
         postgres.enable_tls(cert, key)
+        secret = subprocess.run(postgres.psql("select rolpassword from pg_authid where rolname = 'scrammer'", "bench", postgres.port),
+                                capture_output=True, text=True, check=True).stdout.strip()
         direct = relay.Proxy("direct", postgres.port, None, started)
-        bouncer = pgbouncer(folder, "pgbouncer", postgres.port, cert, key, started, "server_lifetime=0\n")
-        pooled = pgbouncer(folder, "pgbouncer pooled", postgres.port, cert, key, started)
-        large = pgbouncer(folder, "pgbouncer 64 KiB", postgres.port, cert, key, started, "pkt_buf=65536\n")
+        bouncer = pgbouncer(folder, "pgbouncer", postgres.port, cert, key, secret, started, "server_lifetime=0\n")
+        pooled = pgbouncer(folder, "pgbouncer pooled", postgres.port, cert, key, secret, started)
+        large = pgbouncer(folder, "pgbouncer 64 KiB", postgres.port, cert, key, secret, started, "pkt_buf=65536\n")
         balancer = haproxy(folder, postgres.port, started)
         mine = pgwhy(options.binary, "pgwhy", postgres.port, cert, key, started)
         if "login" in options.sections:

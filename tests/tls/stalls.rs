@@ -238,3 +238,13 @@ fn a_client_that_says_nothing_after_the_answer_is_not_the_servers_fault() {
         assert_eq!(seen[0]["leg"], "client", "{mode}: {}", seen[0]);
     }
 }
+
+#[test]
+fn a_hello_is_read_as_rustls_reads_it() {
+    let mut input = vec![0];
+    hello().write_tls(&mut input).unwrap();
+    // Every beginning of it, too: more may come later.
+    for length in [input.len(), 1, 2, 6, 7, 60, input.len() - 1] {
+        pgwhy::fuzzing::tls(&input[..length]);
+    }
+}
