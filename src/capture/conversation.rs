@@ -564,7 +564,7 @@ impl Watch {
             Heard::Bytes(bytes) => self.say(side, at, bytes),
             Heard::Opened => {
                 let at = Duration::from_nanos(at.saturating_sub(self.began));
-                self.observer.get_or_insert_default().opened(at);
+                self.observer.get_or_insert_default().unsealed(at);
             }
             Heard::Lost(count) => self.gap(side, u32::try_from(count).unwrap_or(u32::MAX)),
         }

@@ -151,6 +151,13 @@ impl Observer {
         }
     }
 
+    /// Notes that TLS between client and server was opened with a key log: as [`Self::opened`], and its
+    /// outside tells nothing more.
+    pub fn unsealed(&mut self, at: Duration) {
+        self.opened(at);
+        self.record.tls.as_mut().into_iter().for_each(|tls| tls.opened = true);
+    }
+
     /// Notes that TLS was opened: the chunks of both sides are in clear from here on, and the client's next one begins with its first packet.
     pub fn opened(&mut self, at: Duration) {
         self.now = self.now.max(at);
@@ -162,7 +169,6 @@ impl Observer {
             self.client = Framer::default();
             self.server = Framer::default();
             self.phase = Phase::First;
-            self.record.tls.as_mut().into_iter().for_each(|tls| tls.opened = true);
         }
     }
 

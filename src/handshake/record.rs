@@ -135,7 +135,7 @@ pub struct Tls {
     pub encrypted: Vec<(Side, usize, Duration)>,
     /// A side whose bytes are no TLS.
     pub not_tls: Option<Side>,
-    /// It was opened: what follows was seen in clear.
+    /// It was opened with a key log: what follows was seen in clear.
     pub opened: bool,
 }
 
