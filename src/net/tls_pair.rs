@@ -40,6 +40,8 @@ struct End {
     records: Vec<u8>,
     taken: usize,
     readable: bool,
+    /// A record could not be read, which is told when what came before it was carried.
+    broken: Option<io::ErrorKind>,
     /// Nothing more comes.
     ended: bool,
     /// It can't be written to.
@@ -170,25 +172,35 @@ impl End {
             records: Vec::new(),
             taken: 0,
             readable: true,
+            broken: None,
             ended: false,
             gone: false,
         }
     }
 
-    /// Bytes of the protocol; `Ok(0)` at the end.
+    /// Bytes of the protocol, as many as the records that are here already hold; `Ok(0)` at the end.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let Some(tls) = &mut self.tls else {
             return receive(self.socket.as_fd(), &mut self.readable, buffer).inspect(|count| {
                 self.ended |= *count == 0;
             });
         };
+        if let Some(kind) = self.broken {
+            return Err(kind.into());
+        }
+        let mut got = 0;
         loop {
-            match tls.reader().read(buffer) {
-                Ok(count) => {
-                    self.ended |= count == 0;
-                    return Ok(count);
+            let room = buffer.get_mut(got..).unwrap_or_default();
+            match tls.reader().read(room) {
+                // A full buffer; or the end, which is there again when what came before it was carried.
+                Ok(0) if got > 0 => return Ok(got),
+                Ok(0) => {
+                    self.ended = true;
+                    return Ok(0);
                 }
+                Ok(count) => got += count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) if got > 0 => return Ok(got),
                 // An end without close_notify: PostgreSQL's clients leave like that, and the protocol
                 // inside has its own Terminate.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
@@ -200,9 +212,21 @@ impl End {
             // rustls takes no more records while it holds 16 KiB of what was in them.
             let mut records = self.records.get(self.taken..).unwrap_or_default();
             if !records.is_empty() {
-                self.taken += tls.read_tls(&mut records)?;
-                tls.process_new_packets().map_err(io::Error::other)?;
-                continue;
+                let fed = tls.read_tls(&mut records).and_then(|count| {
+                    self.taken += count;
+                    tls.process_new_packets().map_err(io::Error::other)
+                });
+                match fed {
+                    Err(error) if got == 0 => return Err(error),
+                    Err(error) => {
+                        self.broken = Some(error.kind());
+                        return Ok(got);
+                    }
+                    Ok(_) => continue,
+                }
+            }
+            if got > 0 {
+                return Ok(got);
             }
             // A leg that is idle holds no buffer.
             (self.records, self.taken) = (Vec::new(), 0);
