@@ -102,7 +102,15 @@ impl Successes {
         let of_ours = |failure: Failure| Failure { text: format!("--baseline {}", failure.text), ..failure };
         let dress = Dress::new(Some(Format::Json), Show::All);
         let sources = Sources::default();
-        let setting = Setting { expected: None, host: None, dress, sources, written: None, capture: None };
+        let setting = Setting {
+            expected: None,
+            demands: None,
+            host: None,
+            dress,
+            sources,
+            written: None,
+            capture: None,
+        };
         let mut clerk = Clerk::new(setting);
         let mut found = Self::default();
         let file = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::conninfo::{
     Conninfo, Host, HostName, PasswordSource, Problem, Severity, SslMode, env_file, passfile,
 };
+use crate::diagnose::demands::Demands;
 use crate::net::{Listen, PeerAddr, Upstream, UpstreamHost};
 use crate::password::Expected;
 use crate::secret::Secret;
@@ -25,6 +26,8 @@ pub(super) struct Target {
     pub(super) host: Option<String>,
     /// The password that clients should send.
     pub(super) expected: Option<Expected>,
+    /// What else the connection string makes clients insist on.
+    pub(super) demands: Option<Demands>,
 }
 
 /// Where a connection string was found.
@@ -63,12 +66,13 @@ pub(super) fn target(args: &ProxyArgs) -> Result<Target, Failure> {
         eprintln!("pgwhy: {place}: {problem}");
     }
     let expected = expected(args.context.password_file.as_deref(), &conninfo, &place, others)?;
+    let demands = demands(&conninfo, &place, &environment);
     let host = first_host(&conninfo);
     let upstream = Upstream {
         hosts: conninfo.hosts.iter().map(upstream_host).collect(),
         connect_timeout: conninfo.connect_timeout,
     };
-    Ok(Target { upstream, host, expected, conninfo })
+    Ok(Target { upstream, host, expected, demands, conninfo })
 }
 
 impl Target {
@@ -117,17 +121,17 @@ fn first_host(conninfo: &Conninfo) -> Option<String> {
 pub(super) fn expectation(
     expect: Option<&str>,
     password_file: Option<&Path>,
-) -> Result<(Option<Expected>, Option<String>), Failure> {
+) -> Result<(Option<Expected>, Option<Demands>, Option<String>), Failure> {
     let environment = |name: &str| if expect.is_some() { std::env::var(name).ok() } else { None };
     let Some(text) = expect else {
-        let Some(file) = password_file else { return Ok((None, None)) };
+        let Some(file) = password_file else { return Ok((None, None, None)) };
         let (password, source) = (first_line(file)?, file.display().to_string());
-        return Ok((Some(Expected { password, source, ..Expected::default() }), None));
+        return Ok((Some(Expected { password, source, ..Expected::default() }), None, None));
     };
     let conninfo =
         Conninfo::parse(text, &environment).map_err(|error| Failure::usage(format!("--expect: {error}")))?;
     let expected = expected(password_file, &conninfo, "--expect", dotenv_values())?;
-    Ok((expected, first_host(&conninfo)))
+    Ok((expected, demands(&conninfo, "--expect", &environment), first_host(&conninfo)))
 }
 
 fn source(args: &ProxyArgs) -> Result<Option<Source>, Failure> {
@@ -194,6 +198,25 @@ fn expected(
     let database = conninfo.database.as_deref().unwrap_or(user);
     let found = passfile::lookup(&text, &host.name, host.port, database, user);
     Ok(found.map(|password| expected(password, None, &format!("{}", file.display()))))
+}
+
+/// The settings that forbid methods, of the connection string or else of libpq's variables.
+fn demands(
+    conninfo: &Conninfo,
+    place: &str,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Option<Demands> {
+    let given = |name: &str| {
+        let param = conninfo.params.iter().find(|(key, _)| key == name);
+        param.map(|(_, value)| value.clone()).filter(|value| !value.is_empty())
+    };
+    let (binding, methods) = (given("channel_binding"), given("require_auth"));
+    let source = if binding.is_some() || methods.is_some() { place } else { "the PG* environment" };
+    let binding = binding.or_else(|| environment("PGCHANNELBINDING"));
+    let require_auth = methods.or_else(|| environment("PGREQUIREAUTH")).filter(|list| !list.is_empty());
+    let channel_binding = binding.as_deref() == Some("require");
+    let demands = Demands { source: source.to_owned(), channel_binding, require_auth };
+    (demands.channel_binding || demands.require_auth.is_some()).then_some(demands)
 }
 
 /// The path is not repeated in errors: who mistakes the option writes the password itself there.

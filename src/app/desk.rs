@@ -14,6 +14,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use crate::diagnose::context::{Context, Dial, DialFault, Expectation, Lack, Limit, Opaque};
+use crate::diagnose::demands::Demands;
 use crate::diagnose::history::LastSalt;
 use crate::diagnose::story::{Earlier, MOMENTS, Profile};
 use crate::diagnose::{Cause, Diagnosis, Outcome, diagnose};
@@ -119,6 +120,8 @@ impl Inbox {
 pub(super) struct Setting {
     /// The password that clients should send.
     pub(super) expected: Option<Expected>,
+    /// What the connection string makes clients insist on.
+    pub(super) demands: Option<Demands>,
     /// The server's host name.
     pub(super) host: Option<String>,
     /// What else may be asked about a login that failed.
@@ -324,6 +327,7 @@ impl Clerk {
             server_signature_fits,
             judgement: judgement.as_ref(),
             expected: expectation,
+            demands: self.setting.demands.as_ref(),
             now_unix: now
                 .duration_since(SystemTime::UNIX_EPOCH)
                 .map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX)),

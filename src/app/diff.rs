@@ -66,10 +66,11 @@ pub(super) fn run(args: &DiffArgs) -> Result<ExitCode, Failure> {
 }
 
 fn read(args: &DiffArgs, path: &Path) -> Result<Found, Failure> {
-    let (expected, host) = expectation(args.expect.as_deref(), None)?;
+    let (expected, demands, host) = expectation(args.expect.as_deref(), None)?;
     let dress = Dress::new(args.format, Show::All);
     let sources = Sources::default();
-    let mut clerk = Clerk::new(Setting { expected, host, dress, sources, written: None, capture: None });
+    let mut clerk =
+        Clerk::new(Setting { expected, demands, host, dress, sources, written: None, capture: None });
     let mut found = Found::default();
     logins(path, &args.port, &keys(args.keylog.as_deref())?, &mut |conversation| {
         let seen = report(&mut clerk, "", conversation, args.expect.is_some());

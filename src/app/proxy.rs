@@ -29,6 +29,7 @@ pub(super) fn run(args: &ProxyArgs) -> Result<(), Failure> {
     let admin = sources.admin.clone();
     let setting = Setting {
         expected: target.expected.clone(),
+        demands: target.demands.clone(),
         host: target.host.clone(),
         dress,
         sources,

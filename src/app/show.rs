@@ -72,10 +72,11 @@ pub(super) fn run(args: &ShowArgs) -> Result<ExitCode, Failure> {
 
 /// A clerk for captures, and whether context was given, so that verdicts are found anew.
 pub(super) fn clerk(choice: &ChoiceArgs, dress: Dress) -> Result<(Clerk, bool), Failure> {
-    let (expected, host) = expectation(choice.expect.as_deref(), choice.context.password_file.as_deref())?;
+    let (expected, demands, host) =
+        expectation(choice.expect.as_deref(), choice.context.password_file.as_deref())?;
     let sources = Sources::open(&choice.context)?;
     let anew = choice.expect.is_some() || !choice.context.is_empty();
-    let setting = Setting { expected, host, dress, sources, written: None, capture: None };
+    let setting = Setting { expected, demands, host, dress, sources, written: None, capture: None };
     Ok((Clerk::new(setting), anew))
 }
 

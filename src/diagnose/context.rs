@@ -28,6 +28,8 @@ pub struct Context<'a> {
     pub server_signature_fits: Option<bool>,
     /// The password that was expected.
     pub expected: Option<Expectation<'a>>,
+    /// What the connection string makes clients insist on.
+    pub demands: Option<&'a super::demands::Demands>,
     /// Seconds since 1970: what tokens' expiry is held against.
     pub now_unix: i64,
     /// The host name that leads to the server, as the user wrote it.

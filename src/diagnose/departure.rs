@@ -7,10 +7,10 @@ use crate::handshake::ladder::ending;
 use crate::handshake::record::Asked;
 use crate::handshake::{Close, Record, Side, Step};
 
-use super::{Cause, Confidence, Finding, Leg};
+use super::{Cause, Confidence, Context, Finding, Leg, demands};
 
 /// Names what a departure or a silence means; total, so that every record has a diagnosis.
-pub(super) fn left(record: &Record) -> Finding {
+pub(super) fn left(record: &Record, context: &Context<'_>) -> Finding {
     let step = record.step.unwrap_or(Step::Startup);
     match record.first_close() {
         Some((_, Close::Deadline, at)) => silence(record, step, at),
@@ -18,15 +18,15 @@ pub(super) fn left(record: &Record) -> Finding {
         Some((_, Close::Shutdown, _)) => {
             Finding::proven(step, Cause::ProxyLimit, "pgwhy was told to stop while this login was under way")
         }
-        Some((Side::Client, _, at)) => client_left(record, step, at),
+        Some((Side::Client, _, at)) => client_left(record, context, step, at),
         None => Finding::possible(step, Cause::ClientLeft, "the watch ended before the handshake did"),
     }
 }
 
 /// The client sent Terminate in the middle of the handshake: it left, and said so.
-pub(super) fn terminated(record: &Record) -> Finding {
+pub(super) fn terminated(record: &Record, context: &Context<'_>) -> Finding {
     let step = record.step.unwrap_or(Step::SaslMechanism);
-    client_left(record, step, record.ended).and("it sent Terminate first")
+    client_left(record, context, step, record.ended).and("it sent Terminate first")
 }
 
 /// The login worked, and the client left at once: it wanted another kind of server.
@@ -155,7 +155,7 @@ fn is_round(time: Duration) -> bool {
     ms >= 900 && (ms % 1000 < 250 || ms % 1000 > 950)
 }
 
-fn client_left(record: &Record, step: Step, at: Duration) -> Finding {
+fn client_left(record: &Record, context: &Context<'_>, step: Step, at: Duration) -> Finding {
     let since = record.server_last.unwrap_or_default();
     let waited = at.saturating_sub(since);
     let evidence =
@@ -165,7 +165,7 @@ fn client_left(record: &Record, step: Step, at: Duration) -> Finding {
     }
     let finding = match step {
         Step::Password | Step::Md5 | Step::SaslMechanism if record.answered.is_none() => {
-            after_request(record, step)
+            demands::forbidden(record, context, step).unwrap_or_else(|| after_request(record, step))
         }
         Step::ScramServerFirst => after_server_first(record),
         Step::ScramServerFinal => Finding::likely(step, Cause::ServerSignatureInvalid, &evidence)

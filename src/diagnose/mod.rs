@@ -8,6 +8,7 @@
 pub mod admin;
 mod causes;
 pub mod context;
+pub mod demands;
 mod departure;
 mod encryption;
 mod finding;
@@ -80,7 +81,7 @@ fn diagnose_whole(record: &Record, context: &Context<'_>) -> Diagnosis {
             notes.extend(opened::note(record));
             Diagnosis { notes, ..Diagnosis::without_finding(Outcome::Opaque) }
         }
-        None => Diagnosis::failed(settled(record, context, departure::left(record))),
+        None => Diagnosis::failed(settled(record, context, departure::left(record, context))),
     }
 }
 

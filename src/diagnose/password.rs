@@ -21,7 +21,7 @@ pub(super) fn refusal(record: &Record, error: &ErrorSeen, context: &Context<'_>)
     let step = record.step.unwrap_or(Step::Password);
     let code = error.sqlstate();
     if matches!(record.stray, Some((TERMINATE, _))) && code == "08P01" {
-        return departure::terminated(record);
+        return departure::terminated(record, context);
     }
     if !error.is_from_postgres()
         && let Some(finding) = judged(record, error, context)
@@ -191,7 +191,9 @@ pub(super) fn sasl(record: &Record, error: &ErrorSeen, context: &Context<'_>) ->
             let finding = Finding::proven(step, Cause::ChannelBindingMismatch, evidence).and(said(error));
             finding.variant("terminated_in_between")
         }
-        ("08P01", _) if matches!(record.stray, Some((TERMINATE, _))) => departure::terminated(record),
+        ("08P01", _) if matches!(record.stray, Some((TERMINATE, _))) => {
+            departure::terminated(record, context)
+        }
         ("08P01" | "0A000", _) => malformed(record, step, error),
         ("28P01", _) => judged(record, error, context).unwrap_or_else(|| rejected(step, error, context)),
         ("28000", _) if step == Step::ScramClientFinal => rejected(step, error, context),

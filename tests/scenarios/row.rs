@@ -67,6 +67,8 @@ pub struct Row {
     pub knows: Option<(String, String)>,
     /// The expected password stands in a file instead.
     pub by_file: bool,
+    /// The query of the upstream's connection string.
+    pub upstream_query: &'static str,
     pub args: Vec<String>,
     pub prepare: Option<Prepare>,
     /// A login that goes through the same proxy first.
@@ -92,6 +94,7 @@ pub fn row(claim: impl Into<String>) -> Row {
         login,
         knows: None,
         by_file: false,
+        upstream_query: "",
         args: Vec::new(),
         prepare: None,
         first: None,
@@ -194,6 +197,12 @@ impl Row {
 
     pub fn knows_user(mut self, user: &str, password: &str) -> Self {
         self.knows = Some((user.to_owned(), password.to_owned()));
+        self
+    }
+
+    /// The upstream's connection string has this query, as the application's has.
+    pub fn upstream_query(mut self, query: &'static str) -> Self {
+        self.upstream_query = query;
         self
     }
 

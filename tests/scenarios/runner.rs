@@ -143,7 +143,8 @@ fn secrets(row: &Row) -> Vec<String> {
 fn upstream(target: &Upstream, row: &Row) -> String {
     let Some((user, password)) = &row.knows else {
         return match target {
-            Upstream::Port(port) => format!("127.0.0.1:{port}"),
+            Upstream::Port(port) if row.upstream_query.is_empty() => format!("127.0.0.1:{port}"),
+            Upstream::Port(port) => format!("postgres://127.0.0.1:{port}/{}", row.upstream_query),
             Upstream::Socket(dir, port) => format!("host={} port={port}", dir.display()),
             Upstream::Text(text) => text.clone(),
         };
@@ -153,7 +154,7 @@ fn upstream(target: &Upstream, row: &Row) -> String {
             let user = percent_encoding::utf8_percent_encode(user, percent_encoding::NON_ALPHANUMERIC);
             let password =
                 percent_encoding::utf8_percent_encode(password, percent_encoding::NON_ALPHANUMERIC);
-            format!("postgres://{user}:{password}@127.0.0.1:{port}/")
+            format!("postgres://{user}:{password}@127.0.0.1:{port}/{}", row.upstream_query)
         }
         Upstream::Socket(..) | Upstream::Text(_) => panic!("no row knows a password there"),
     }

@@ -77,6 +77,7 @@ fn proxy(socket: &Path) -> Result<Running, Failure> {
     let dress = Dress::new(Some(Format::Human), Show::All);
     let setting = Setting {
         expected: Some(expected),
+        demands: None,
         host: None,
         dress,
         sources: Sources::default(),

@@ -369,6 +369,8 @@ fn client_settings() -> Vec<Row> {
             .or(failed(step, "client_left").possible())
             .or(failed(step, "auth_method_unsupported_by_client").variant("*").possible())
     };
+    // With it there is no other: libpq looks at these settings before it looks for a password.
+    let forbidden = |step| failed(step, "method_rejected_by_client").proven();
     vec![
         row("require_auth forbids cleartext")
             .by(Who::Psycopg)
@@ -398,6 +400,46 @@ fn client_settings() -> Vec<Row> {
             .database("d_trust")
             .option("require_auth", "scram-sha-256")
             .expect(left("session_setup|auth_request").or(ok())),
+        row("require_auth forbids cleartext, and stands in the upstream's URL")
+            .by(Who::Psycopg)
+            .user("app_clear")
+            .database("d_clear")
+            .option("require_auth", "scram-sha-256")
+            .upstream_query("?require_auth=scram-sha-256")
+            .expect(forbidden("password")),
+        row("require_auth forbids md5, and stands in the upstream's URL")
+            .by(Who::Psycopg)
+            .user("app_md5")
+            .database("d_md5")
+            .knows(RIGHT)
+            .option("require_auth", "!md5,!password")
+            .upstream_query("?require_auth=!md5,!password")
+            .expect(forbidden("md5")),
+        row("channel binding is required in plaintext, and the URL says so")
+            .option("channel_binding", "require")
+            .upstream_query("?channel_binding=require")
+            .expect(forbidden("sasl_mechanism")),
+        row("channel binding is required, the URL says so, and the server asks for md5")
+            .user("app_md5")
+            .database("d_md5")
+            .option("channel_binding", "require")
+            .upstream_query("?channel_binding=require")
+            .expect(forbidden("md5")),
+        row("the URL asks for channel binding, and another user's client leaves")
+            .no_password()
+            .knows_user("somebody", "else-1")
+            .upstream_query("?channel_binding=require")
+            .expect(left("sasl_mechanism")),
+        row("the URL allows what the server asks for, and the client has no password")
+            .by(Who::Psycopg)
+            .no_password()
+            .upstream_query("?require_auth=scram-sha-256,md5")
+            .expect(left("sasl_mechanism")),
+        row("pgwhy took PLUS away from a client that needs it")
+            .option("channel_binding", "require")
+            .args(&["--server-tls", "require"])
+            .upstream_query("?channel_binding=require")
+            .expect(forbidden("sasl_mechanism").leg("proxy")),
     ]
 }
 
