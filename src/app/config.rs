@@ -116,12 +116,15 @@ fn first_host(conninfo: &Conninfo) -> Option<String> {
     })
 }
 
+/// The password, what else the connection string insists on, and the server's name.
+pub(super) type Expectations = (Option<Expected>, Option<Demands>, Option<String>);
+
 /// The password that a captured client should have sent, and the server's name: from `--expect` and
 /// `--password-file`. Without them nothing is held against it.
 pub(super) fn expectation(
     expect: Option<&str>,
     password_file: Option<&Path>,
-) -> Result<(Option<Expected>, Option<Demands>, Option<String>), Failure> {
+) -> Result<Expectations, Failure> {
     let environment = |name: &str| if expect.is_some() { std::env::var(name).ok() } else { None };
     let Some(text) = expect else {
         let Some(file) = password_file else { return Ok((None, None, None)) };

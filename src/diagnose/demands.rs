@@ -47,6 +47,8 @@ pub(super) fn forbidden(record: &Record, context: &Context<'_>, step: Step) -> O
         Some(_) => return None,
         None => false,
     };
+    // It did not come to the step that the request begins.
+    let step = if request == SASL { step } else { Step::AuthRequest };
     let finding = if obeys {
         Finding::proven(step, Cause::MethodRejectedByClient, evidence)
     } else {
