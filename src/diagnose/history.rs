@@ -72,7 +72,11 @@ fn unchanged(last: &LastSalt, finding: Finding) -> Finding {
         Cause::PasswordRejected => {
             let summary =
                 "the client sent another password than in the role's last success; the server's is unchanged";
-            replaced(finding, Cause::PasswordMismatch, Confidence::Proven, evidence).summary(summary)
+            // What was wrong with it shows only beside the right one.
+            let ask =
+                finding.ask.iter().filter(|ask| ask.starts_with("the expected password")).cloned().collect();
+            let finding = replaced(finding, Cause::PasswordMismatch, Confidence::Proven, evidence);
+            Finding { ask, ..finding.summary(summary) }
         }
         _ => finding.and(evidence),
     }
