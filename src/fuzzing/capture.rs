@@ -200,7 +200,9 @@ pub fn capture_packets(data: &[u8]) {
     let shuffled = shuffle(&whole, &mut random);
     let one = read(pcap(&whole).as_slice()).0;
     let other = read(pcap(&shuffled).as_slice()).0;
-    assert!(reset.is_some() || told(&one) == told(&other), "the order of packets matters");
+    if reset.is_none() {
+        assert_eq!(told(&one), told(&other), "the order of packets matters");
+    }
     if let [conversation] = one.as_slice() {
         let direct = played(&list, Cutting::Random(seed));
         assert_eq!(essence(&conversation.record), essence(&direct), "packets tell something else");
