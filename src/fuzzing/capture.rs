@@ -197,7 +197,9 @@ pub fn capture_packets(data: &[u8]) {
         return;
     }
     let mut random = Random(seed);
-    let shuffled = shuffle(&whole, &mut random);
+    // Each of the packets that open a connection waits for the one before it to arrive, so they keep their order.
+    let (opening, others) = whole.split_at(whole.len().min(3));
+    let shuffled = [opening.to_vec(), shuffle(others, &mut random)].concat();
     let one = read(pcap(&whole).as_slice()).0;
     let other = read(pcap(&shuffled).as_slice()).0;
     if reset.is_none() {
