@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use pgwhy::capture::conversation::Conversation as Found;
 use pgwhy::diagnose::{Confidence, Context, Diagnosis, Outcome, diagnose};
 use pgwhy::fuzzing::capture::{Ends, Packet, Random, packets, pcap, read, shuffle};
 use pgwhy::fuzzing::{Cutting, Event};
 use pgwhy::handshake::driver::recognise;
+use pgwhy::handshake::{Close, Side};
 
 use crate::corpus::{Conversation, conversations};
 
@@ -294,6 +296,20 @@ fn other_protocols_are_not_taken_for_postgresql() {
 }
 
 /// Wherever a file is cut or changed, what stood before is read, and a message says where it ends.
+/// Live, pgwhy has the client's first packet before it connects to the server; on the wire a greeting may come first.
+#[test]
+fn a_server_that_greets_before_the_client_speaks_is_named() {
+    let say = |from, bytes: &[u8]| Event { at: Duration::ZERO, from, what: Ok(bytes.to_vec()) };
+    let greeting = say(Side::Server, b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n");
+    let startup = say(Side::Client, b"\0\0\0\x17\0\x03\0\0user\0app_scram\0\0");
+    let over = Event { at: Duration::ZERO, from: Side::Server, what: Err(Close::Eof) };
+    for events in [[greeting.clone(), startup.clone(), over.clone()], [startup, greeting, over]] {
+        let found = the_one(&packets(&events, Ends::default(), Cutting::Whole));
+        let finding = diagnosed(&found).finding.unwrap();
+        assert_eq!((finding.cause.id(), finding.variant), ("not_postgres", Some("ssh")));
+    }
+}
+
 #[test]
 fn a_damaged_file_gives_what_can_be_read() {
     let list = packets(&sample(), Ends::default(), Cutting::Whole);
