@@ -140,13 +140,9 @@ impl Observer {
             (Phase::Done(Attention::Opaque), from) => self.tunnel_bytes(from, chunk.bytes),
             (Phase::Done(_), _) => {}
             (Phase::Tunnel, from) => self.tunnel_bytes(from, chunk.bytes),
-            (before, Side::Client) => {
+            (_, Side::Client) => {
                 self.client.push(chunk.bytes);
                 self.client_frames();
-                // In a capture a server that greets may have spoken first.
-                if before == Phase::First && self.server.ahead().first().is_some() {
-                    self.server_frames();
-                }
             }
             (_, Side::Server) => {
                 self.server.push(chunk.bytes);
