@@ -178,8 +178,6 @@ struct Watch {
     known: bool,
     protocol: Protocol,
     first: Vec<u8>,
-    /// What the server said before the client did.
-    early: Vec<u8>,
     observer: Option<Observer>,
     began: u64,
     last: u64,
@@ -461,7 +459,6 @@ impl Watch {
             known,
             protocol: Protocol::Undecided,
             first: Vec::new(),
-            early: Vec::new(),
             observer: None,
             began: at,
             last: at,
@@ -587,20 +584,8 @@ impl Watch {
         let behind_gap = self.torn.get_mut(side as usize).map(std::mem::take);
         // Behind a gap only a whole message makes sense.
         self.deaf |= behind_gap == Some(true) && !begins_message(side, bytes);
-        if self.deaf {
-            return;
-        }
-        let client_spoke = self.bytes.get(Side::Client as usize).is_some_and(|count| *count > 0);
-        if side == Side::Server && !client_spoke {
-            // SSH and MySQL greet; the order of a login is that the client speaks first.
-            let room = MAX_EARLY.saturating_sub(self.early.len());
-            self.early.extend_from_slice(bytes.get(..room.min(bytes.len())).unwrap_or_default());
-            return;
-        }
-        let observer = self.observer.get_or_insert_default();
-        observer.eat(Chunk { at, from: side, bytes });
-        if !self.early.is_empty() {
-            observer.eat(Chunk { at, from: Side::Server, bytes: &std::mem::take(&mut self.early) });
+        if !self.deaf {
+            self.observer.get_or_insert_default().eat(Chunk { at, from: side, bytes });
         }
     }
 
@@ -769,9 +754,6 @@ const TCP: u8 = 6;
 const ENTERPRISE: u32 = 32_473;
 /// Connections that are noted before their packets; those follow at once.
 const MAX_NOTED: usize = 64;
-
-/// More of a greeting tells nothing more.
-const MAX_EARLY: usize = 1_024;
 
 #[cfg(test)]
 #[path = "conversation_tests.rs"]

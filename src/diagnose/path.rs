@@ -118,7 +118,9 @@ pub(super) fn not_postgres(record: &Record) -> Option<Finding> {
     // what follows unasked that gives them away.
     let spoke_unasked = matches!(record.injected, Some((Side::Server, _)));
     let variant = protocol_of(&record.server_start);
-    let other_protocol = record.server_not_postgres || (spoke_unasked && variant.is_some());
+    // In a capture a greeting may stand before the client's first packet, where no message is expected.
+    let greeted = record.startup.is_some() && record.requests.is_empty() && record.error.is_none();
+    let other_protocol = record.server_not_postgres || ((spoke_unasked || greeted) && variant.is_some());
     if !other_protocol {
         return None;
     }
