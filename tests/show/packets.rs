@@ -301,7 +301,7 @@ fn other_protocols_are_not_taken_for_postgresql() {
 fn a_server_that_greets_before_the_client_speaks_is_named() {
     let say = |from, bytes: &[u8]| Event { at: Duration::ZERO, from, what: Ok(bytes.to_vec()) };
     let greeting = say(Side::Server, b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n");
-    let startup = say(Side::Client, b"\0\0\0\x17\0\x03\0\0user\0app_scram\0\0");
+    let startup = say(Side::Client, b"\0\0\0\x18\0\x03\0\0user\0app_scram\0\0");
     let over = Event { at: Duration::ZERO, from: Side::Server, what: Err(Close::Eof) };
     for events in [[greeting.clone(), startup.clone(), over.clone()], [startup, greeting, over]] {
         let found = the_one(&packets(&events, Ends::default(), Cutting::Whole));
