@@ -240,9 +240,13 @@ fn roots(option: &str, file: &Path, crl: Option<&Path>) -> Result<Roots, Failure
         .map_err(|error| Failure::usage(format!("{option} {}: {error}", file.display())))
 }
 
-/// Files of keys and certificates are small: whatever is larger is something else.
 fn read(option: &str, file: &Path) -> Result<Vec<u8>, Failure> {
-    let bad = |what: String| Failure::usage(format!("{option} {}: {what}", file.display()));
+    read_pem(option, file).map_err(Failure::usage)
+}
+
+/// Files of keys and certificates are small: whatever is larger is something else. An error names option and file.
+pub(super) fn read_pem(option: &str, file: &Path) -> Result<Vec<u8>, String> {
+    let bad = |what: String| format!("{option} {}: {what}", file.display());
     let length = std::fs::metadata(file).map_err(|error| bad(error.to_string()))?.len();
     if length > MAX_FILE {
         return Err(bad(format!("it has {length} bytes, and is no certificate or key")));

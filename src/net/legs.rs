@@ -188,11 +188,11 @@ impl Meeting<'_, '_> {
     /// Asks the server, and gives its one byte; nothing may follow an `S` in clear.
     async fn ask(&mut self, request: Untagged<'_>) -> Step<u8> {
         self.plain_server().await?;
+        self.awaits(Some(Awaits::ServerAnswer));
         let Some(server) = &mut self.ends.server else { return over(Ending::Closed) };
         let mut packet = Vec::with_capacity(ENCRYPTION_REQUEST);
         request.encode(&mut packet);
         let mut answer = [0; 16];
-        self.watch.observer.legs().awaits = Some(Awaits::ServerAnswer);
         let count = match server.write_all(&packet).await {
             Ok(()) => server.read(&mut answer).await,
             Err(error) => Err(error),
@@ -316,9 +316,9 @@ impl Meeting<'_, '_> {
         let Some(socket) = self.ends.server.take().and_then(Stream::into_socket) else {
             return over(Ending::Closed);
         };
-        let Some(connector) = self.shared.tls.connector() else { return over(Ending::Closed) };
+        let connector = &self.shared.tls.connector;
         let host = self.facts.host.clone();
-        self.watch.observer.legs().awaits = Some(Awaits::ServerTls);
+        self.awaits(Some(Awaits::ServerTls));
         let connecting = connector.connect(socket, &host, client_sni, Verify::Chain, self.facts.accepted);
         let connected = if auto {
             match timeout(PATIENCE, connecting).await {
@@ -394,17 +394,7 @@ impl Meeting<'_, '_> {
     }
 
     fn fault(&self, kind: FaultKind) -> TlsFault {
-        match self.shared.tls.connector() {
-            Some(connector) => connector.fault(kind, &self.facts.host),
-            None => TlsFault {
-                leg: Side::Server,
-                kind,
-                host: None,
-                now_unix: 0,
-                roots: Vec::new(),
-                system_roots: false,
-            },
-        }
+        self.shared.tls.connector.fault(kind, &self.facts.host)
     }
 
     fn fail<T>(&mut self, fault: TlsFault) -> Step<T> {
@@ -434,14 +424,7 @@ impl Meeting<'_, '_> {
             ServerTls::Allow => self.first_then_other(false).await,
             ServerTls::Require | ServerTls::VerifyCa | ServerTls::VerifyFull => {
                 self.dial().await?;
-                match self.begin_tls().await? {
-                    Ok(()) => Ok(()),
-                    Err(fault) => {
-                        self.watch.look_at_first_bytes();
-                        self.watch.observer.legs().fault = Some(*fault);
-                        Err(Box::new(Verdict::Refused(Ending::Failed, "08006", NO_SERVER_TLS)))
-                    }
-                }
+                self.insist_on_tls().await
             }
         }
     }
@@ -485,11 +468,11 @@ impl Meeting<'_, '_> {
         let Some(socket) = self.ends.server.take().and_then(Stream::into_socket) else {
             return over(Ending::Closed);
         };
-        let Some(connector) = self.shared.tls.connector() else { return over(Ending::Closed) };
+        let connector = &self.shared.tls.connector;
         let verify = Verify::of(self.shared.tls.config.server);
         let host = self.facts.host.clone();
         let asked = self.watch.observer.legs().client.as_ref().and_then(|client| client.server_name.clone());
-        self.watch.observer.legs().awaits = Some(Awaits::ServerTls);
+        self.awaits(Some(Awaits::ServerTls));
         let connected = connector.connect(socket, &host, asked.as_deref(), verify, self.facts.accepted).await;
         self.awaits(None);
         match connected {
@@ -539,14 +522,15 @@ impl Meeting<'_, '_> {
             self.watch.observer.legs().server = None;
             return Ok(());
         }
-        match self.begin_tls().await? {
-            Ok(()) => Ok(()),
-            Err(fault) => {
-                self.watch.look_at_first_bytes();
-                self.watch.observer.legs().fault = Some(*fault);
-                Err(Box::new(Verdict::Refused(Ending::Failed, "08006", NO_SERVER_TLS)))
-            }
-        }
+        self.insist_on_tls().await
+    }
+
+    /// TLS with the server, or the end.
+    async fn insist_on_tls(&mut self) -> Step<()> {
+        let Err(fault) = self.begin_tls().await? else { return Ok(()) };
+        self.watch.look_at_first_bytes();
+        self.watch.observer.legs().fault = Some(*fault);
+        Err(Box::new(Verdict::Refused(Ending::Failed, "08006", NO_SERVER_TLS)))
     }
 
     /// Sends the startup packet and reads the first answer; an error message is a reason to try the other

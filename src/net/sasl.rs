@@ -382,9 +382,8 @@ impl Exchange<'_, '_> {
     /// In TLS 1.3 the server judges our certificate when the handshake is over for us, so that its alert is the answer
     /// to the startup packet.
     fn alerted(&mut self, code: u8) -> Step<()> {
-        let connector = self.shared.tls.connector();
-        let fault = connector.map(|connector| connector.fault(FaultKind::Alert(code), &self.facts.host));
-        self.watch.observer.legs().fault = fault;
+        let fault = self.shared.tls.connector.fault(FaultKind::Alert(code), &self.facts.host);
+        self.watch.observer.legs().fault = Some(fault);
         Err(Box::new(Verdict::Refused(Ending::Failed, "08006", NO_SERVER_TLS)))
     }
 

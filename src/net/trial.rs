@@ -130,7 +130,7 @@ async fn reach(shared: &Shared, tls: bool) -> Option<(Stream, Leg)> {
     }
     let verify = Verify::of(shared.tls.config.server);
     let socket = server.into_socket()?;
-    let connecting = shared.tls.connector()?.connect(socket, &reached.host, None, verify, began);
+    let connecting = shared.tls.connector.connect(socket, &reached.host, None, verify, began);
     let (server, seen) = connecting.await.ok()?;
     let leaf = seen.chain.first()?;
     Some((server, Leg::Tls { end_point: end_point_hash(leaf) }))

@@ -9,18 +9,15 @@ use tokio_postgres::config::ChannelBinding;
 
 use super::link::Socket;
 use super::{AdminProblem, NotUsable};
+use crate::app::tls::read_pem;
 use crate::certs;
 use crate::conninfo::{Conninfo, SslMode};
 use crate::diagnose::opened::untrusted_server;
 use crate::handshake::opened::{FaultKind, OpenedTls, TlsFault};
 use crate::net::{Identity, OwnTls, Roots};
 use crate::secret::Secret;
+use crate::wire::frontend::Untagged;
 use crate::wire::tls::Alert;
-
-/// SSLRequest: eight bytes, its code being 1234,5679.
-const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
-/// Files of keys and certificates are small: whatever is larger is something else.
-const MAX_FILE: u64 = 4 << 20;
 
 /// How the server is met.
 #[derive(Debug)]
@@ -93,7 +90,9 @@ impl Encryption {
         let Some(tls) = &self.tls else { return Ok(Opened::Declined(socket)) };
         if !self.direct {
             let broke = |error: std::io::Error| AdminProblem::Broken(format!("asked for TLS: {error}"));
-            socket.write_all(&SSL_REQUEST).await.map_err(broke)?;
+            let mut request = Vec::new();
+            Untagged::SslRequest.encode(&mut request);
+            socket.write_all(&request).await.map_err(broke)?;
             let mut answer = [0];
             socket.read_exact(&mut answer).await.map_err(broke)?;
             match answer[0] {
@@ -205,10 +204,5 @@ impl Files<'_> {
 }
 
 fn read(option: &str, file: &Path) -> Result<Vec<u8>, NotUsable> {
-    let bad = |what: String| NotUsable(format!("{option} {}: {what}", file.display()));
-    let length = std::fs::metadata(file).map_err(|error| bad(error.to_string()))?.len();
-    if length > MAX_FILE {
-        return Err(bad(format!("it has {length} bytes, and is no certificate or key")));
-    }
-    std::fs::read(file).map_err(|error| bad(error.to_string()))
+    read_pem(option, file).map_err(NotUsable)
 }

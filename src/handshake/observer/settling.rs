@@ -8,7 +8,7 @@
 
 use crate::handshake::record::{Asked, MOMENT, Parting};
 use crate::handshake::{Attention, Side};
-use crate::wire::frame::{Frame, Kind};
+use crate::wire::frame::{Frame, Framer, Kind};
 
 use super::{Observer, Phase};
 
@@ -61,22 +61,7 @@ impl Observer {
     }
 
     pub(super) fn settling_client(&mut self) {
-        let mut client = std::mem::take(&mut self.client);
-        let mut sign = Sign::Unsettled;
-        while sign == Sign::Unsettled {
-            // A long message is told by its head: nothing waits for the rest of it.
-            if is_long(client.ahead(), LONGEST_QUESTION) {
-                sign = Sign::Stays;
-                break;
-            }
-            sign = match client.next(Kind::Tagged) {
-                None => break,
-                Some(Frame::Tagged { tag, body }) => self.settling.client(tag, body),
-                Some(_) => Sign::Stays,
-            };
-        }
-        self.client = client;
-        match sign {
+        match signs(&mut self.client, LONGEST_QUESTION, |tag, body| self.settling.client(tag, body)) {
             Sign::Unsettled => {}
             Sign::Stays => self.settle(),
             Sign::Left => self.part(true),
@@ -103,20 +88,7 @@ impl Observer {
     }
 
     pub(super) fn settling_server(&mut self) {
-        let mut server = std::mem::take(&mut self.server);
-        let mut sign = Sign::Unsettled;
-        while sign == Sign::Unsettled {
-            if is_long(server.ahead(), LONGEST_ANSWER) {
-                sign = Sign::Stays;
-                break;
-            }
-            sign = match server.next(Kind::Tagged) {
-                None => break,
-                Some(Frame::Tagged { tag, body }) => self.settling.server(tag, body),
-                Some(_) => Sign::Stays,
-            };
-        }
-        self.server = server;
+        let sign = signs(&mut self.server, LONGEST_ANSWER, |tag, body| self.settling.server(tag, body));
         if sign != Sign::Unsettled {
             self.settle();
         }
@@ -170,6 +142,24 @@ impl Settling {
             // RowDescription and all that goes with a query, a change of settings, a notice.
             b'T' | b'C' | b'Z' | b'1' | b'2' | b'3' | b'n' | b't' | b'S' | b'N' => Sign::Unsettled,
             _ => Sign::Stays,
+        }
+    }
+}
+
+/// What the messages of one direction mean, up to the first that settles it.
+fn signs(from: &mut Framer, longest: u32, mut read: impl FnMut(u8, &[u8]) -> Sign) -> Sign {
+    loop {
+        // A long message is told by its head: nothing waits for the rest of it.
+        if is_long(from.ahead(), longest) {
+            return Sign::Stays;
+        }
+        let sign = match from.next(Kind::Tagged) {
+            None => return Sign::Unsettled,
+            Some(Frame::Tagged { tag, body }) => read(tag, body),
+            Some(_) => Sign::Stays,
+        };
+        if sign != Sign::Unsettled {
+            return sign;
         }
     }
 }

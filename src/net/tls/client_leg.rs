@@ -1,6 +1,6 @@
 //! TLS towards clients.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use rustls::client::danger::HandshakeSignatureValid;
@@ -15,7 +15,7 @@ use crate::handshake::Side;
 use crate::handshake::opened::{OpenedTls, TlsFault};
 use crate::net::endpoint::{Ahead, Socket, Stream};
 
-use super::{ALPN, ClientTls, Identity, TlsConfig, chain, facts, fault_of, now_unix};
+use super::{ALPN, ClientTls, Identity, Shown, TlsConfig, facts, fault_of, now_unix};
 
 /// What clients are shown.
 #[derive(Debug)]
@@ -65,7 +65,7 @@ impl ServerSide {
         let mut config = Arc::clone(&self.config);
         let mut shown = None;
         if let Some(verifier) = &self.verifier {
-            let keeper = Arc::new(Keeper { inner: Arc::clone(verifier), chain: Mutex::default() });
+            let keeper = Arc::new(Keeper { inner: Arc::clone(verifier), shown: Shown::default() });
             // It was built like this before, so it can be built again.
             if let Ok(own) = build(&self.identity, Some(keeper.clone()), self.keylog.clone()) {
                 config = Arc::new(own);
@@ -84,7 +84,7 @@ impl ServerSide {
                     at: accepted.elapsed(),
                     took: started.elapsed(),
                     certificate_requested: self.verifier.is_some(),
-                    chain: shown.map(|keeper| keeper.seen()).unwrap_or_default(),
+                    chain: shown.map(|keeper| keeper.shown.take()).unwrap_or_default(),
                     ..OpenedTls::default()
                 };
                 let fault = TlsFault {
@@ -158,13 +158,7 @@ impl rustls::server::ProducesTickets for NoTickets {
 #[derive(Debug)]
 struct Keeper {
     inner: Arc<dyn ClientCertVerifier>,
-    chain: Mutex<Vec<Vec<u8>>>,
-}
-
-impl Keeper {
-    fn seen(&self) -> Vec<Vec<u8>> {
-        std::mem::take(&mut *self.chain.lock().unwrap_or_else(PoisonError::into_inner))
-    }
+    shown: Shown,
 }
 
 impl ClientCertVerifier for Keeper {
@@ -178,8 +172,7 @@ impl ClientCertVerifier for Keeper {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        *self.chain.lock().unwrap_or_else(PoisonError::into_inner) =
-            chain(std::iter::once(leaf).chain(intermediates));
+        self.shown.keep(leaf, intermediates);
         self.inner.verify_client_cert(leaf, intermediates, now)
     }
 

@@ -116,7 +116,7 @@ pub(super) struct Tls {
     pub(super) config: TlsConfig,
     /// What clients are shown now; replaced when the files change.
     server_side: RwLock<Option<Arc<client_leg::ServerSide>>>,
-    connector: Option<server_leg::Connector>,
+    pub(super) connector: server_leg::Connector,
     /// Addresses of clients whose TLS is not opened any more, as it broke a login of theirs.
     passed: Mutex<BTreeSet<IpAddr>>,
     /// Whether the password that we know works.
@@ -133,7 +133,7 @@ impl Tls {
         let connector = server_leg::Connector::new(&config).map_err(bad)?;
         Ok(Self {
             server_side: RwLock::new(server_side),
-            connector: Some(connector),
+            connector,
             passed: Mutex::default(),
             trials: Trials::default(),
             config,
@@ -149,10 +149,6 @@ impl Tls {
 
     pub(super) fn server_side(&self) -> Option<Arc<client_leg::ServerSide>> {
         self.server_side.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    pub(super) fn connector(&self) -> Option<&server_leg::Connector> {
-        self.connector.as_ref()
     }
 
     /// Whether a client's TLS is opened.
@@ -284,6 +280,21 @@ fn certificate_fault(error: &CertificateError) -> CertificateFault {
 /// The chain as values, within bounds.
 fn chain<'a>(certificates: impl IntoIterator<Item = &'a CertificateDer<'a>>) -> Vec<Vec<u8>> {
     certificates.into_iter().take(MAX_CHAIN).map(|der| der.as_ref().to_vec()).collect()
+}
+
+/// The chain that a peer showed, kept by a verifier to explain a refusal.
+#[derive(Debug, Default)]
+struct Shown(Mutex<Vec<Vec<u8>>>);
+
+impl Shown {
+    fn keep(&self, leaf: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>]) {
+        let shown = chain(std::iter::once(leaf).chain(intermediates));
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = shown;
+    }
+
+    fn take(&self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// What both legs note of a finished handshake.

@@ -1,7 +1,7 @@
 //! TLS towards the server, verified as libpq's sslmode says.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -19,7 +19,7 @@ use crate::handshake::Side;
 use crate::handshake::opened::{FaultKind, OpenedTls, TlsFault};
 use crate::net::endpoint::{Ahead, Socket, Stream};
 
-use super::{ALPN, Roots, ServerTls, TlsConfig, chain, facts, fault_of, now_unix};
+use super::{ALPN, Roots, ServerTls, Shown, TlsConfig, facts, fault_of, now_unix};
 
 /// What is verified of the server's certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +117,7 @@ impl Connector {
                     at: accepted.elapsed(),
                     took: started.elapsed(),
                     server_name: sni,
-                    chain: check.seen(),
+                    chain: check.shown.take(),
                     certificate_requested,
                     certificate_sent,
                     shown,
@@ -186,7 +186,7 @@ struct Check {
     verify: Verify,
     host: String,
     algorithms: WebPkiSupportedAlgorithms,
-    chain: Mutex<Vec<Vec<u8>>>,
+    shown: Shown,
 }
 
 impl Check {
@@ -197,11 +197,7 @@ impl Check {
         host: String,
     ) -> Self {
         let algorithms = provider().signature_verification_algorithms;
-        Self { roots, verifier, verify, host, algorithms, chain: Mutex::default() }
-    }
-
-    fn seen(&self) -> Vec<Vec<u8>> {
-        std::mem::take(&mut *self.chain.lock().unwrap_or_else(PoisonError::into_inner))
+        Self { roots, verifier, verify, host, algorithms, shown: Shown::default() }
     }
 
     /// The chain alone: names are libpq's business below.
@@ -246,8 +242,7 @@ impl ServerCertVerifier for Check {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        *self.chain.lock().unwrap_or_else(PoisonError::into_inner) =
-            chain(std::iter::once(leaf).chain(intermediates));
+        self.shown.keep(leaf, intermediates);
         self.chain_holds(leaf, intermediates, name, ocsp, now)?;
         if self.verify == Verify::Full {
             let named =
