@@ -64,25 +64,8 @@ fn start(version: Version) -> Server {
         ..Plan::default()
     };
     let server = Server::start(version, &plan);
-    let until = Instant::now() + DEADLINE;
-    while server
-        .psql("postgres")
-        .args(["-c", "select 1"])
-        .output()
-        .is_ok_and(|output| !output.status.success())
-    {
-        assert!(Instant::now() < until, "the second start takes too long");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    server.wait_for_sql();
     server
-}
-
-fn wait_for_sql(server: &Server) {
-    let until = Instant::now() + DEADLINE;
-    while !server.psql("postgres").args(["-c", "select 1"]).output().unwrap().status.success() {
-        assert!(Instant::now() < until, "the server takes too long to start");
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }
 
 /// A way of writing the log.
@@ -489,7 +472,7 @@ fn restart_in_utf8(server: &Server) -> Again {
     let child = command.spawn().unwrap();
     support::keeper::watch(child.id());
     let again = Again(child);
-    wait_for_sql(server);
+    server.wait_for_sql();
     again
 }
 

@@ -31,11 +31,7 @@ pub fn run(version: Version) {
         ..Plan::default()
     };
     let server = Server::start(version, &plan);
-    let until = Instant::now() + DEADLINE;
-    while !server.psql("postgres").args(["-c", "select 1"]).output().unwrap().status.success() {
-        assert!(Instant::now() < until, "the second start takes too long");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    server.wait_for_sql();
     let file = server.data().join("log/pg.log");
     let mut bench = Bench { server, file, failed: Vec::new() };
     bench.rotation();

@@ -1,7 +1,6 @@
 //! The clusters of one version and the contexts that they give.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,7 +8,6 @@ use pgwhy::password::mock;
 
 use super::adversarial;
 use super::case::{Case, On, With};
-use crate::support::DEADLINE;
 use crate::support::keeper::Scratch;
 use crate::support::peer::{FakeServer, V3, Wire};
 use crate::support::server::{Plan, Server, Version};
@@ -67,11 +65,7 @@ fn start(version: Version, conf: String, more: &str) -> Server {
         ..Plan::default()
     };
     let server = Server::start(version, &plan);
-    let until = Instant::now() + DEADLINE;
-    while !server.psql("postgres").args(["-c", "select 1"]).output().unwrap().status.success() {
-        assert!(Instant::now() < until, "the second start takes too long");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    server.wait_for_sql();
     server
 }
 

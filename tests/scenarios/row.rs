@@ -4,10 +4,10 @@ use std::any::Any;
 
 use serde_json::Value;
 
-use crate::support::causes;
 use crate::support::client::{Login, Who};
 use crate::support::peer::Behaviour;
 use crate::support::server::{Server, Version};
+use crate::support::verdict::{inconsistencies, mismatches};
 
 /// Where the proxy's upstream is.
 #[derive(Clone, Copy, Debug)]
@@ -396,13 +396,7 @@ impl Pattern {
             ("auth_method", self.method, &seen["auth_method"]),
             ("server_error.sqlstate", self.sqlstate, &seen["server_error"]["sqlstate"]),
         ];
-        let mut faults = Vec::new();
-        for (name, words, value) in fields {
-            let text = value.as_str().unwrap_or("-");
-            if words != "*" && !words.split('|').any(|word| word == text) {
-                faults.push(format!("{name}: expected {words}, got {text}"));
-            }
-        }
+        let mut faults = mismatches(&fields);
         for (name, words) in [("alternatives", self.alternative), ("warnings", self.warning)] {
             let listed = seen[name].as_array().cloned().unwrap_or_default();
             let has = |word: &str| listed.iter().any(|one| one["cause"] == word);
@@ -418,49 +412,4 @@ impl Pattern {
         }
         faults
     }
-}
-
-/// What must hold for every handshake object, whatever the row expects.
-fn inconsistencies(seen: &Value) -> Vec<String> {
-    let mut faults = Vec::new();
-    let empty = |name: &str| seen[name].as_array().is_none_or(Vec::is_empty);
-    let text = |name: &str| seen[name].as_str().unwrap_or_default();
-    if text("outcome") == "failed" {
-        for name in ["evidence", "fix", "steps"] {
-            if empty(name) {
-                faults.push(format!("{name}: empty on a failed login"));
-            }
-        }
-        if text("summary").is_empty() {
-            faults.push("summary: empty on a failed login".to_owned());
-        }
-        let steps = seen["steps"].as_array().cloned().unwrap_or_default();
-        let broken = |step: &Value| step["step"] == seen["failed_step"] && step["ok"] == false;
-        if !steps.iter().any(broken) {
-            faults.push(format!("steps: none is {} with ok false", seen["failed_step"]));
-        }
-    }
-    if text("outcome") == "ok" && !seen["cause"].is_null() {
-        faults.push("cause: set on a login that worked".to_owned());
-    }
-    if text("cause").is_empty() {
-        return faults;
-    }
-    let Some(cause) = causes::cause(text("cause")) else {
-        faults.push(format!("cause: {} is not in causes.toml", seen["cause"]));
-        return faults;
-    };
-    if text("outcome") == "failed" && !cause.steps.iter().any(|step| step == text("failed_step")) {
-        faults.push(format!(
-            "failed_step: {} is none of {}'s: {:?}",
-            seen["failed_step"], cause.id, cause.steps
-        ));
-    }
-    if !seen["variant"].is_null() && !cause.variants.iter().any(|variant| variant == text("variant")) {
-        faults.push(format!("variant: {} is none of {}'s", seen["variant"], cause.id));
-    }
-    if cause.id == "password_rejected" && text("confidence") == "proven" {
-        faults.push("confidence: password_rejected is never proven".to_owned());
-    }
-    faults
 }

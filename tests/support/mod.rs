@@ -12,6 +12,8 @@ pub mod peer;
 pub mod proxy;
 pub mod schema;
 pub mod server;
+pub mod trusting;
+pub mod verdict;
 
 use std::time::Duration;
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, LazyLock, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -224,6 +224,15 @@ impl Server {
         command.env_clear().args(["-X", "-q", "-At", "-U", "postgres", "-d", database]);
         command.arg("-h").arg(self.socket_dir()).args(["-p", &self.port.to_string()]);
         command
+    }
+
+    /// Waits until it takes statements (again).
+    pub fn wait_for_sql(&self) {
+        let until = Instant::now() + DEADLINE;
+        while !self.psql("postgres").args(["-c", "select 1"]).output().expect("psql runs").status.success() {
+            assert!(Instant::now() < until, "the server takes too long to start");
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     /// Waits until a line of its log fits; false when the deadline passes first.

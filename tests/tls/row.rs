@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use crate::support::causes;
 use crate::support::client::{Login, Who};
 use crate::support::peer::Behaviour;
 use crate::support::server::Version;
+use crate::support::verdict::{inconsistencies, mismatches};
 
 /// Where pgwhy goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -238,13 +238,7 @@ impl Expect {
             ("client_tls.version", self.client_tls, &seen["client_tls"]["version"]),
             ("server_tls.version", self.server_tls, &seen["server_tls"]["version"]),
         ];
-        let mut faults = Vec::new();
-        for (name, words, value) in fields {
-            let text = value.as_str().unwrap_or("-");
-            if words != "*" && !words.split('|').any(|word| word == text) {
-                faults.push(format!("{name}: expected {words}, got {text}"));
-            }
-        }
+        let mut faults = mismatches(&fields);
         let warnings = seen["warnings"].as_array().cloned().unwrap_or_default();
         let has = |word: &str| warnings.iter().any(|one| one["cause"] == word);
         if self.warning != "*" && !self.warning.split('|').any(has) {
@@ -253,29 +247,4 @@ impl Expect {
         faults.extend(inconsistencies(seen));
         faults
     }
-}
-
-/// What holds for every report of a failure.
-fn inconsistencies(seen: &Value) -> Vec<String> {
-    let mut faults = Vec::new();
-    if seen["outcome"] != "failed" {
-        return faults;
-    }
-    for name in ["evidence", "fix", "steps"] {
-        if seen[name].as_array().is_none_or(Vec::is_empty) {
-            faults.push(format!("{name}: empty on a failed login"));
-        }
-    }
-    let text = |name: &str| seen[name].as_str().unwrap_or_default();
-    let Some(cause) = causes::cause(text("cause")) else {
-        faults.push(format!("cause: {} is not in causes.toml", seen["cause"]));
-        return faults;
-    };
-    if !cause.steps.iter().any(|step| step == text("failed_step")) {
-        faults.push(format!("failed_step: {} is none of {}'s", seen["failed_step"], cause.id));
-    }
-    if !seen["variant"].is_null() && !cause.variants.iter().any(|variant| variant == text("variant")) {
-        faults.push(format!("variant: {} is none of {}'s", seen["variant"], cause.id));
-    }
-    faults
 }

@@ -57,31 +57,43 @@ fn put(dir: &Scratch, issued: &Issued) {
     std::fs::set_permissions(key, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
+/// A proxy that shows what [`put`] has put there.
+fn showing(dir: &Scratch, server: &Server) -> Proxy {
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let args = ["--client-tls", "open", "--tls-cert", &path("shown.crt"), "--tls-key", &path("shown.key")];
+    Proxy::start(&format!("127.0.0.1:{}", server.port), &args.map(str::to_owned))
+}
+
+fn comes(proxy: &Proxy, issued: &Issued) {
+    let began = Instant::now();
+    while shown_at(proxy.addr).2 != issued.der {
+        assert!(began.elapsed() < Duration::from_secs(30), "the new certificate never comes");
+    }
+}
+
+/// A connection of before goes on with what it has.
+fn goes_on((mut tls, mut stream, _): (rustls::ClientConnection, TcpStream, Vec<u8>)) {
+    tls.writer().write_all(&crate::support::peer::startup(196_608, &[("user", "app")])).unwrap();
+    tls.complete_io(&mut stream).unwrap();
+    let mut answer = [0];
+    while tls.reader().read(&mut answer).is_err() {
+        tls.complete_io(&mut stream).unwrap();
+    }
+    assert_eq!(answer, [b'R']);
+}
+
 #[test]
 fn a_new_certificate_is_shown_without_a_restart_and_a_bad_one_is_not() {
     let server = server();
     let dir = Scratch::new();
     let (first, second) = (files().ca.issue(&Wish::server(HERE)), files().ca.issue(&Wish::server(HERE)));
     put(&dir, &first);
-    let path = |name: &str| dir.path().join(name).display().to_string();
-    let args = ["--client-tls", "open", "--tls-cert", &path("shown.crt"), "--tls-key", &path("shown.key")];
-    let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
-    let proxy = Proxy::start(&format!("127.0.0.1:{}", server.port), &args);
-    let (mut old, mut old_stream, leaf) = shown_at(proxy.addr);
-    assert_eq!(leaf, first.der);
+    let proxy = showing(&dir, &server);
+    let old = shown_at(proxy.addr);
+    assert_eq!(old.2, first.der);
     put(&dir, &second);
-    let began = Instant::now();
-    while shown_at(proxy.addr).2 != second.der {
-        assert!(began.elapsed() < Duration::from_secs(30), "the new certificate never comes");
-    }
-    // A connection of before goes on with what it has.
-    old.writer().write_all(&crate::support::peer::startup(196_608, &[("user", "app")])).unwrap();
-    old.complete_io(&mut old_stream).unwrap();
-    let mut answer = [0];
-    while old.reader().read(&mut answer).is_err() {
-        old.complete_io(&mut old_stream).unwrap();
-    }
-    assert_eq!(answer, [b'R']);
+    comes(&proxy, &second);
+    goes_on(old);
     dir.write("shown.crt", "this is no certificate\n");
     let began = Instant::now();
     while !proxy.stderr().contains("the old certificate stays") {
@@ -153,11 +165,9 @@ fn a_hangup_reads_the_files_again_and_no_connection_is_lost() {
     put(&dir, &first);
     let stamps = |name: &str| std::fs::metadata(dir.path().join(name)).unwrap().modified().unwrap();
     let before = ["shown.crt", "shown.key"].map(stamps);
-    let path = |name: &str| dir.path().join(name).display().to_string();
-    let args = ["--client-tls", "open", "--tls-cert", &path("shown.crt"), "--tls-key", &path("shown.key")];
-    let proxy = Proxy::start(&format!("127.0.0.1:{}", server.port), &args.map(str::to_owned));
-    let (mut old, mut old_stream, leaf) = shown_at(proxy.addr);
-    assert_eq!(leaf, first.der);
+    let proxy = showing(&dir, &server);
+    let old = shown_at(proxy.addr);
+    assert_eq!(old.2, first.der);
     put(&dir, &second);
     // Files that look as before: only the signal makes pgwhy read them.
     for (name, time) in ["shown.crt", "shown.key"].iter().zip(before) {
@@ -166,54 +176,6 @@ fn a_hangup_reads_the_files_again_and_no_connection_is_lost() {
     }
     let pid = rustix::process::Pid::from_raw(i32::try_from(proxy.pid()).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
-    let began = Instant::now();
-    while shown_at(proxy.addr).2 != second.der {
-        assert!(began.elapsed() < Duration::from_secs(30), "the new certificate never comes");
-    }
-    old.writer().write_all(&crate::support::peer::startup(196_608, &[("user", "app")])).unwrap();
-    old.complete_io(&mut old_stream).unwrap();
-    let mut answer = [0];
-    while old.reader().read(&mut answer).is_err() {
-        old.complete_io(&mut old_stream).unwrap();
-    }
-    assert_eq!(answer, [b'R']);
-}
-
-/// Takes any certificate.
-#[derive(Debug)]
-pub struct Trusting;
-
-impl rustls::client::danger::ServerCertVerifier for Trusting {
-    fn verify_server_cert(
-        &self,
-        _: &rustls::pki_types::CertificateDer<'_>,
-        _: &[rustls::pki_types::CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: rustls::pki_types::UnixTime,
-    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
-        Ok(rustls::client::danger::ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &rustls::pki_types::CertificateDer<'_>,
-        _: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &rustls::pki_types::CertificateDer<'_>,
-        _: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms.supported_schemes()
-    }
+    comes(&proxy, &second);
+    goes_on(old);
 }

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use rustls::pki_types::ServerName;
 
 use crate::files::files;
-use crate::running::{Trusting, server};
+use crate::running::server;
 use crate::support::peer::{Behaviour, FakeServer, GSS_REQUEST, SSL_REQUEST, V3, startup};
 use crate::support::proxy::{Proxy, handshakes};
+use crate::support::trusting::Trusting;
 
 /// How far a client goes before it stalls.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
