@@ -50,6 +50,8 @@ pub fn all() -> Vec<Client> {
         |name, who, prefers| Client { name, setting: "", by: By::Program(who), option: None, prefers };
     all.push(plain("asyncpg 0.32", Who::Asyncpg, true));
     all.push(plain("pg8000 1.31", Who::Pg8000, false));
+    // Before 42.7.4 pgjdbc can't bind.
+    all.push(plain("pgjdbc 42.5", Who::Pgjdbc, true));
     for (setting, mode) in [
         ("channel_binding=disable", Rust::Disable),
         ("channel_binding=prefer", Rust::Prefer),

@@ -32,6 +32,8 @@ pub enum Who {
     Psycopg,
     /// pg8000 1.31.
     Pg8000,
+    /// pgjdbc of Debian 12 (42.5).
+    Pgjdbc,
     /// tokio-postgres 0.7 without a TLS implementation.
     TokioPostgres,
     /// openssl's s_client with these arguments behind `-connect`.
@@ -89,6 +91,7 @@ impl Who {
             Self::Asyncpg030 => python(install::python_asyncpg_030(), "asyncpg", addr, login),
             Self::Psycopg => python(install::python_current(), "psycopg", addr, login),
             Self::Pg8000 => python(install::python_current(), "pg8000", addr, login),
+            Self::Pgjdbc => pgjdbc(addr, login),
             Self::TokioPostgres => tokio_postgres(addr, login),
             Self::OpenSsl(args) => openssl(addr, args),
             Self::Raw(talk) => match Wire::connect(addr).and_then(|mut wire| talk(&mut wire)) {
@@ -147,6 +150,21 @@ fn python(path: &std::path::Path, driver: &str, addr: SocketAddr, login: &Login)
     let mut command = clean(install::need("python3", "apt-get install python3"));
     command.env("PYTHONPATH", path).env("PYTHONDONTWRITEBYTECODE", "1").envs(login.env.iter().cloned());
     command.arg(in_tests("clients/login.py")).arg(driver).arg(as_json(addr, login));
+    one_line(run(command))
+}
+
+fn pgjdbc(addr: SocketAddr, login: &Login) -> Answer {
+    let mut command = clean(install::need("java", "apt-get install openjdk-17-jdk-headless"));
+    // A login lasts a second: the JVM need not become fast.
+    command.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp"]).arg(install::pgjdbc()).arg("Login");
+    let database = login.database.as_deref().unwrap_or_default();
+    command.arg(format!("jdbc:postgresql://{}:{}/{database}", host(addr, login), addr.port()));
+    let mut properties = vec![("user", login.user.clone()), ("sslmode", sslmode(login).to_owned())];
+    properties.extend(login.password.iter().map(|password| ("password", password.clone())));
+    properties.extend(login.ca.iter().map(|path| ("sslrootcert", path.display().to_string())));
+    properties.extend(login.options.iter().cloned());
+    command.args(properties.iter().map(|(name, value)| format!("{name}={value}")));
+    command.envs(login.env.iter().cloned());
     one_line(run(command))
 }
 

@@ -80,6 +80,18 @@ pub fn german_locale() -> PathBuf {
     })
 }
 
+/// The compiled `Login.java` and Debian's pgjdbc: a class path.
+pub fn pgjdbc() -> std::ffi::OsString {
+    let driver = PathBuf::from("/usr/share/java/postgresql.jar");
+    assert!(driver.exists(), "the tests need pgjdbc: apt-get install libpostgresql-jdbc-java");
+    let source = in_tests("clients/Login.java");
+    let classes = once("java", &fs::read_to_string(&source).expect("Login.java"), |dir| {
+        let javac = need("javac", "apt-get install openjdk-17-jdk-headless");
+        run(Command::new(javac).arg("-d").arg(dir).arg(&source), "javac");
+    });
+    std::env::join_paths([classes, driver]).expect("a class path")
+}
+
 /// The path of a program, or a failure that says what to install.
 pub fn need(program: &str, remedy: &str) -> PathBuf {
     on_path(program).unwrap_or_else(|| panic!("the tests need `{program}`, which is not on PATH: {remedy}"))
