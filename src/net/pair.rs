@@ -89,6 +89,8 @@ struct Flow {
     hung: bool,
     /// The receiver's writability is watched. Asked for when a write first blocks, and kept then.
     armed: bool,
+    /// The sender's socket is closed both ways: nothing can be written to it.
+    gone: bool,
     /// The receiver is known to be gone.
     doomed: bool,
     /// Nothing more will be carried in this direction.
@@ -136,10 +138,10 @@ impl Pair {
             Side::Client => (&mut self.up, &mut self.down),
             Side::Server => (&mut self.down, &mut self.up),
         };
-        // A side that had only said its last word is gone altogether now: reading would not tell us
-        // any more, and nothing can be written to it.
-        back.doomed |= from.done && flags.intersects(EventFlags::HUP | EventFlags::ERR);
-        let hung = flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
+        from.gone |= flags.intersects(EventFlags::HUP | EventFlags::ERR);
+        // A side that had only said its last word is gone altogether now: reading would not tell us any more.
+        back.doomed |= from.done && from.gone;
+        let hung = from.gone || flags.intersects(EventFlags::RDHUP);
         from.hung |= hung;
         from.readable |= hung || flags.intersects(EventFlags::IN);
     }
@@ -149,9 +151,10 @@ impl Pair {
         let up = self.flow(Side::Client, scratch);
         let down = self.flow(Side::Server, scratch);
         // The server's side may have been found gone only after the client's side was looked at.
+        let up = up || (!self.up.done && (self.up.doomed || (self.up.readable && self.up.pending.is_none())));
         if self.up.done && self.down.done {
             Turn::Ended
-        } else if up || down || (self.up.readable && self.up.pending.is_none() && !self.up.done) {
+        } else if up || down {
             Turn::Again
         } else {
             Turn::Idle
@@ -178,6 +181,8 @@ impl Pair {
                 Pumped::Idle | Pumped::Again => (side, Close::Eof),
             });
         }
+        // Reading finds no error where the last word came before the reset: it finds the end.
+        back.doomed |= flow.done && flow.gone;
         match pumped {
             Pumped::Idle => false,
             Pumped::Again => true,

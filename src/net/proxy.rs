@@ -58,6 +58,7 @@ impl Proxy {
             next_id: AtomicU64::new(1),
             phase: watch::Sender::new(Phase::Running),
             lingering: Arc::new(Semaphore::new(LINGERING)),
+            first_words: Semaphore::new(FIRST_WORDS),
         });
         tokio::spawn(keep_clock(Arc::clone(&shared)));
         let acceptors = watch::Sender::new(());
@@ -131,6 +132,8 @@ pub(super) struct Shared {
     pub(super) phase: watch::Sender<Phase>,
     /// Refused clients that are given time to read why.
     pub(super) lingering: Arc<Semaphore>,
+    /// Sessions whose first request may be waited for before they move to the engine.
+    pub(super) first_words: Semaphore,
 }
 
 impl Shared {
@@ -195,3 +198,7 @@ fn default_threads() -> usize {
 /// Refused clients that may linger at a time: enough for a person to read the reason, too few to
 /// matter when a flood is refused.
 const LINGERING: usize = 100;
+
+/// Sessions that may stay with the runtime until their first request was answered: more than log in at the
+/// same moment, and at 5 kB each nothing to speak of.
+const FIRST_WORDS: usize = 64;

@@ -156,6 +156,7 @@ async fn serve(shared: Arc<Shared>, client: Socket, mut facts: Facts, permit: Pe
             if shown {
                 Box::pin(stay(&shared, client, server, watch, tail)).await;
             } else {
+                first_words(&shared, &mut client, &mut server, &mut watch).await;
                 hand_over(&shared, client, server, watch, tail).await;
             }
         }
@@ -392,6 +393,23 @@ async fn settle(shared: &Shared, client: &mut Stream, server: &mut Stream, watch
     }
 }
 
+/// Carries the first request here: who logs in only to leave again need not be handed over. A few may take
+/// their time with it; an idle session costs more here than in the engine.
+async fn first_words(shared: &Shared, client: &mut Stream, server: &mut Stream, watch: &mut Watch<'_>) {
+    let Ok(_place) = shared.first_words.try_acquire() else { return };
+    let words = async {
+        let _ = timeout(shared.limits.login_deadline, watch.until_answer(client, server)).await;
+        if watch.is_left() {
+            // The server closes next. If it has more to do, the engine notices when the client dies.
+            let _ = timeout(PARTING, watch.carry(client, server)).await;
+        }
+    };
+    tokio::select! {
+        () = words => {}
+        () = stopped(shared) => {}
+    }
+}
+
 /// Gives both sockets to the engine once nothing that was read is still in our hands.
 async fn hand_over(
     shared: &Shared,
@@ -405,11 +423,10 @@ async fn hand_over(
         () = watch.flush(&mut client, &mut server) => true,
         () = stopped(shared) => false,
     };
-    tail.bytes = (watch.up.bytes, watch.down.bytes);
-    let first = watch.first.map(|(side, how, _)| (side, how));
+    tail.note(&watch);
     if !flushed || watch.is_over() {
         drop((client, server));
-        return Box::new(tail).ended(Totals { first, ..Totals::default() });
+        return Box::new(tail).ended(Totals::default());
     }
     // A socket that can't be taken out of the runtime, or into the engine, is closed by that.
     if let (Ok(client), Ok(server)) = (client.into_carried(), server.into_carried())
@@ -430,10 +447,9 @@ async fn stay(shared: &Shared, mut client: Stream, mut server: Stream, mut watch
         _ = watch.carry(&mut client, &mut server) => {}
         () = stopped(shared) => {}
     }
-    tail.bytes = (watch.up.bytes, watch.down.bytes);
-    let first = watch.first.map(|(side, how, _)| (side, how));
+    tail.note(&watch);
     drop((client, server));
-    Box::new(tail).ended(Totals { first, ..Totals::default() });
+    Box::new(tail).ended(Totals::default());
 }
 
 async fn stopped(shared: &Shared) {
@@ -484,6 +500,8 @@ struct Tail {
     key: Option<u64>,
     /// Bytes carried before the hand-over: client's and server's.
     bytes: (u64, u64),
+    /// Who stopped first, if before the hand-over.
+    first: Option<(Side, Close)>,
     _permit: Permit,
 }
 
@@ -496,7 +514,7 @@ impl Guard for Tail {
             id: self.id,
             client_bytes: self.bytes.0 + totals.client_bytes,
             server_bytes: self.bytes.1 + totals.server_bytes,
-            first: totals.first,
+            first: self.first.or(totals.first),
             elapsed: self.accepted.elapsed(),
             failed: false,
         };
@@ -511,7 +529,21 @@ impl Tail {
         key: Option<u64>,
         permit: Permit,
     ) -> Self {
-        Self { registry: Arc::clone(registry), id, accepted, key, bytes: (0, 0), _permit: permit }
+        Self {
+            registry: Arc::clone(registry),
+            id,
+            accepted,
+            key,
+            bytes: (0, 0),
+            first: None,
+            _permit: permit,
+        }
+    }
+
+    /// Takes over what was counted until now.
+    fn note(&mut self, watch: &Watch<'_>) {
+        self.bytes = (watch.up.bytes, watch.down.bytes);
+        self.first = watch.first.map(|(side, how, _)| (side, how));
     }
 
     fn forget_key(&mut self) {
@@ -538,6 +570,9 @@ const CANCEL_REQUEST: std::ops::RangeInclusive<usize> = 16..=268;
 
 /// How long both sides have for their teardown after a verdict that ends the connection.
 const LINGER: Duration = Duration::from_secs(10);
+
+/// How long a server may take to close after the client of a new session has ended.
+const PARTING: Duration = Duration::from_secs(1);
 
 /// How long an opaque connection is watched for an early end: a login that fails inside TLS ends
 /// within a second or so (PostgreSQL's `auth_delay` aside).

@@ -94,6 +94,25 @@ impl<'a> Watch<'a> {
         std::future::poll_fn(|context| self.poll_carry(context, client, server, before)).await
     }
 
+    /// Carries both directions until the server says something or the client has ended.
+    pub(super) async fn until_answer(&mut self, client: &mut Stream, server: &mut Stream) {
+        let before = self.observer.attention();
+        let said = self.down.bytes;
+        self.reading = true;
+        std::future::poll_fn(|context| {
+            self.poll_leg(context, Side::Client, client, server, before);
+            self.poll_leg(context, Side::Server, client, server, before);
+            let told = self.down.bytes > said || self.up.over;
+            if told { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
+    /// Whether the client has said its last word and the server has not.
+    pub(super) fn is_left(&self) -> bool {
+        self.up.over && !self.down.over
+    }
+
     /// Writes what was read; then nothing is left in our hands.
     pub(super) async fn flush(&mut self, client: &mut Stream, server: &mut Stream) {
         self.reading = false;
@@ -117,7 +136,7 @@ impl<'a> Watch<'a> {
         if self.told != Told::Yes {
             self.sink.chunk(self.id, chunk, self.on);
         }
-        if self.told != Told::Session {
+        if self.told == Told::No {
             self.observer.eat(chunk);
         }
     }
@@ -248,10 +267,7 @@ impl<'a> Watch<'a> {
                 leg.unflushed = step.is_pending();
                 step
             } else if leg.eof {
-                // A receiver that is already gone can't be told, and does not need to be.
-                let step = Pin::new(&mut *to).poll_shutdown(context).map(|_| ());
-                leg.over = step.is_ready();
-                step
+                self.poll_end(context, side, to)
             } else if self.reading {
                 self.poll_read(context, side, from)
             } else {
@@ -284,6 +300,16 @@ impl<'a> Watch<'a> {
                 self.note_close(other(side), Close::Reset);
             }
         }
+        Poll::Ready(())
+    }
+
+    /// Passes the sender's end on, unless both sockets are closed next anyway.
+    fn poll_end(&mut self, context: &mut Context<'_>, side: Side, to: &mut Stream) -> Poll<()> {
+        if to.is_tls() || !self.leg(other(side)).over {
+            // A receiver that is already gone can't be told, and does not need to be.
+            let _ = ready!(Pin::new(to).poll_shutdown(context));
+        }
+        self.leg(side).over = true;
         Poll::Ready(())
     }
 
