@@ -312,7 +312,7 @@ fn write_out(to: BorrowedFd<'_>, bytes: &[u8], start: &mut usize, end: usize) ->
 }
 
 /// Size of a thread's buffer.
-const BUFFER: usize = 256 * 1024;
+pub(super) const BUFFER: usize = 256 * 1024;
 
 /// Full reads in one turn before the other pairs of the thread get theirs.
 const ROUNDS: usize = 8;

@@ -14,7 +14,7 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 use rustls::Connection;
 
 use super::endpoint::Carried;
-use super::pair::Turn;
+use super::pair::{BUFFER, Turn};
 use super::watch::other;
 use super::{Guard, Totals};
 use crate::handshake::{Close, Side};
@@ -36,14 +36,13 @@ struct End {
     /// Bytes of the protocol that a leg in clear has not taken yet.
     waiting: Vec<u8>,
     sent: usize,
-    /// Records that were received and not read yet.
-    records: Vec<u8>,
-    taken: usize,
     readable: bool,
     /// A record could not be read, which is told when what came before it was carried.
     broken: Option<io::ErrorKind>,
     /// Nothing more comes.
     ended: bool,
+    /// The socket is closed both ways.
+    hung: bool,
     /// It can't be written to.
     gone: bool,
 }
@@ -87,7 +86,8 @@ impl TlsPair {
         };
         end.readable |=
             flags.intersects(EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
-        end.gone |= end.ended && flags.intersects(EventFlags::HUP | EventFlags::ERR);
+        end.hung |= flags.intersects(EventFlags::HUP | EventFlags::ERR);
+        end.gone |= end.ended && end.hung;
     }
 
     /// Carries what can be carried now, within bounds.
@@ -135,6 +135,8 @@ impl TlsPair {
             }
         };
         if count == 0 {
+            // Reading finds no error where the last word came before the reset: it finds the end.
+            from.gone |= from.hung;
             flow.done = true;
             to.finish();
             self.first.get_or_insert((side, Close::Eof));
@@ -169,16 +171,16 @@ impl End {
             tls,
             waiting: Vec::new(),
             sent: 0,
-            records: Vec::new(),
-            taken: 0,
             readable: true,
             broken: None,
             ended: false,
+            hung: false,
             gone: false,
         }
     }
 
-    /// Bytes of the protocol, as many as the records that are here already hold; `Ok(0)` at the end.
+    /// Puts what came, in clear, at the front of `buffer`: as much as is here already, within bounds. `Ok(0)` at
+    /// the end.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let Some(tls) = &mut self.tls else {
             return receive(self.socket.as_fd(), &mut self.readable, buffer).inspect(|count| {
@@ -188,57 +190,22 @@ impl End {
         if let Some(kind) = self.broken {
             return Err(kind.into());
         }
+        let (plain, records) = buffer.split_at_mut(buffer.len().saturating_sub(RECORDS));
         let mut got = 0;
-        loop {
-            let room = buffer.get_mut(got..).unwrap_or_default();
-            match tls.reader().read(room) {
-                // A full buffer; or the end, which is there again when what came before it was carried.
-                Ok(0) if got > 0 => return Ok(got),
-                Ok(0) => {
-                    self.ended = true;
-                    return Ok(0);
-                }
-                Ok(count) => got += count,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) if got > 0 => return Ok(got),
-                // An end without close_notify: PostgreSQL's clients leave like that, and the protocol
-                // inside has its own Terminate.
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                    self.ended = true;
-                    return Ok(0);
-                }
-                Err(error) => return Err(error),
-            }
-            // rustls takes no more records while it holds 16 KiB of what was in them.
-            let mut records = self.records.get(self.taken..).unwrap_or_default();
-            if !records.is_empty() {
-                let fed = tls.read_tls(&mut records).and_then(|count| {
-                    self.taken += count;
-                    tls.process_new_packets().map_err(io::Error::other)
-                });
-                match fed {
-                    Err(error) if got == 0 => return Err(error),
-                    Err(error) => {
-                        self.broken = Some(error.kind());
-                        return Ok(got);
-                    }
-                    Ok(_) => continue,
-                }
-            }
-            if got > 0 {
-                return Ok(got);
-            }
-            // A leg that is idle holds no buffer.
-            (self.records, self.taken) = (Vec::new(), 0);
-            let room = buffer.len().min(RECORDS);
-            let room = buffer.get_mut(..room).unwrap_or_default();
-            let count = receive(self.socket.as_fd(), &mut self.readable, room)?;
-            if count == 0 {
-                tls.read_tls(&mut io::empty())?;
-                tls.process_new_packets().map_err(io::Error::other)?;
-            }
-            self.records.extend_from_slice(room.get(..count).unwrap_or_default());
+        // What the handshake has left comes first.
+        let mut opened = drain(tls, plain, &mut got);
+        while got == 0 && matches!(opened, Ok(Reader::Open)) {
+            let count = receive(self.socket.as_fd(), &mut self.readable, records)?;
+            opened = open(tls, records.get(..count).unwrap_or_default(), plain, &mut got);
         }
+        match opened {
+            Err(error) if got == 0 => return Err(error),
+            // What came before it is carried first.
+            Err(error) => self.broken = Some(error.kind()),
+            // The end is there again when what came before it was carried.
+            Ok(reader) => self.ended = got == 0 && matches!(reader, Reader::Ended),
+        }
+        Ok(got)
     }
 
     fn write(&mut self, bytes: &[u8]) {
@@ -305,6 +272,41 @@ impl End {
     }
 }
 
+/// What more there is to read of a TLS session.
+enum Reader {
+    Open,
+    Ended,
+}
+
+/// Decrypts records, or the end where there are none, and puts what was in them behind what was `got`.
+fn open(tls: &mut Connection, mut records: &[u8], plain: &mut [u8], got: &mut usize) -> io::Result<Reader> {
+    loop {
+        // rustls takes no more records while it holds 16 KiB of what was in them.
+        tls.read_tls(&mut records)?;
+        let processed = tls.process_new_packets().map_err(io::Error::other);
+        let reader = drain(tls, plain, got)?;
+        processed?;
+        if records.is_empty() {
+            return Ok(reader);
+        }
+    }
+}
+
+/// Takes what was decrypted.
+fn drain(tls: &mut Connection, plain: &mut [u8], got: &mut usize) -> io::Result<Reader> {
+    loop {
+        match tls.reader().read(plain.get_mut(*got..).unwrap_or_default()) {
+            Ok(0) => return Ok(Reader::Ended),
+            Ok(count) => *got += count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Reader::Open),
+            // An end without close_notify: PostgreSQL's clients leave like that, and the protocol
+            // inside has its own Terminate.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(Reader::Ended),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 /// Reads from a socket; what is `readable` is asked until a read is short.
 fn receive(socket: BorrowedFd<'_>, readable: &mut bool, buffer: &mut [u8]) -> io::Result<usize> {
     if !*readable {
@@ -346,3 +348,6 @@ const ROUNDS: usize = 8;
 
 /// Received at once under TLS: four full records.
 const RECORDS: usize = 64 * 1024;
+
+// What is decrypted has room: all records that came, and the part of one that was there.
+const _: () = assert!(BUFFER >= 3 * RECORDS);
