@@ -24,6 +24,7 @@ for target in $targets; do
     esac
     case $target in
         observer_* | capture_packets) longest=1024 ;;
+        tls_opener) longest=4096 ;;
         *) longest=2048 ;;
     esac
     mkdir -p "fuzz/corpus/$target" "fuzz/artifacts/$target"

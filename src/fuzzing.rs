@@ -20,12 +20,14 @@ mod bridge;
 pub mod capture;
 mod generate;
 mod hba;
+mod opener;
 mod play;
 mod serverlog;
 
 pub use bridge::bridge;
 pub use generate::Bytes;
 pub use hba::{hba, ident as hba_ident, regex as hba_regex};
+pub use opener::tls_opener;
 pub use play::{Cutting, Event, check, events, play, seed};
 pub use serverlog::{control_data, serverlog};
 
@@ -33,7 +35,7 @@ pub use serverlog::{control_data, serverlog};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target that needs nothing but this crate.
-pub const TARGETS: [Target; 21] = [
+pub const TARGETS: [Target; 22] = [
     ("frontend", frontend),
     ("backend", backend),
     ("values", values),
@@ -53,6 +55,7 @@ pub const TARGETS: [Target; 21] = [
     ("hba_regex", hba::regex),
     ("capture_read", capture::capture_read),
     ("capture_packets", capture::capture_packets),
+    ("tls_opener", opener::tls_opener),
     ("serverlog", serverlog::serverlog),
     ("control_data", serverlog::control_data),
 ];

@@ -1,10 +1,11 @@
 //! TLS options: from files and words to what the proxy needs, and new certificates while it runs.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
+use std::fs::OpenOptions;
+use std::io::Write as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, SystemTime};
 
 use clap::{Args, ValueEnum};
@@ -365,23 +366,33 @@ fn keylog(file: &Path) -> Result<Arc<dyn rustls::KeyLog>, Failure> {
         "pgwhy: the secrets of TLS sessions go to {}: whoever has that file can read the traffic, passwords in it too",
         file.display()
     );
-    Ok(Arc::new(KeyLogFile(Mutex::new(opened))))
+    let (log, lines) = sync_channel::<String>(SECRETS);
+    let write = move || {
+        let mut opened = opened;
+        for line in lines {
+            // A full disk costs the secrets of this session and nothing else.
+            let _ = opened.write_all(line.as_bytes());
+        }
+    };
+    let started = std::thread::Builder::new().name("tls-keylog".into()).spawn(write);
+    started.map_err(|error| Failure::usage(format!("--tls-keylog: {error}")))?;
+    Ok(Arc::new(KeyLogFile(log)))
 }
 
-/// Secrets in the format of SSLKEYLOGFILE, a whole line a write.
+/// Secrets in the format of SSLKEYLOGFILE, a whole line a write. No handshake waits for the file.
 #[derive(Debug)]
-struct KeyLogFile(Mutex<File>);
+struct KeyLogFile(SyncSender<String>);
 
 impl rustls::KeyLog for KeyLogFile {
     fn log(&self, label: &str, client_random: &[u8], secret: &[u8]) {
         let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        let line = format!("{label} {} {}\n", hex(client_random), hex(secret));
-        let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // A full disk costs the secret of this session and nothing else.
-        let written: io::Result<()> = file.write_all(line.as_bytes());
-        drop(written);
+        // Where the file stalls, later sessions stay closed.
+        let _ = self.0.try_send(format!("{label} {} {}\n", hex(client_random), hex(secret)));
     }
 }
+
+/// Secrets that may wait for the file: of some 200 sessions.
+const SECRETS: usize = 1_024;
 
 /// Certificates and keys are a few kilobytes, bundles of authorities some hundred.
 const MAX_FILE: u64 = 4 * 1024 * 1024;

@@ -1,8 +1,10 @@
 //! What a running proxy does with files: new certificates are shown, and secrets are logged for who wants them.
 
+use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -39,6 +41,7 @@ pub fn shown_at(addr: SocketAddr) -> (rustls::ClientConnection, TcpStream, Vec<u
     roots.add(ca.unwrap()).unwrap();
     let config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
     let mut stream = TcpStream::connect(addr).unwrap();
+    stream.set_read_timeout(Some(crate::support::DEADLINE)).unwrap();
     stream.write_all(SSL_REQUEST).unwrap();
     stream.read_exact(&mut [0]).unwrap();
     let name = ServerName::try_from("localhost").unwrap();
@@ -115,15 +118,35 @@ fn a_keylog_has_the_secrets_of_both_legs_and_nobody_else_may_read_it() {
     let proxy = Proxy::start(&upstream, &args);
     let answer = Who::Psql.log_in(proxy.addr, &with("require"));
     assert!(answer.ok, "{answer:?}");
-    let text = std::fs::read_to_string(&log).unwrap();
-    let randoms: std::collections::BTreeSet<_> = text
-        .lines()
-        .filter(|line| line.starts_with("CLIENT_TRAFFIC_SECRET_0 "))
-        .filter_map(|line| line.split(' ').nth(1))
-        .collect();
-    assert_eq!(randoms.len(), 3, "one session a leg, and the login that pgwhy tries first:\n{text}");
+    let randoms = || {
+        let text = std::fs::read_to_string(&log).unwrap();
+        let lines = text.lines().filter(|line| line.starts_with("CLIENT_TRAFFIC_SECRET_0 "));
+        lines.filter_map(|line| line.split(' ').nth(1).map(str::to_owned)).collect::<BTreeSet<_>>()
+    };
+    let began = Instant::now();
+    while randoms().len() < 3 {
+        assert!(began.elapsed() < Duration::from_secs(30), "{:?}", randoms());
+    }
+    assert_eq!(randoms().len(), 3, "one session a leg, and the login that pgwhy tries first");
     assert_eq!(log.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     assert!(proxy.stderr().contains("can read the traffic"), "{}", proxy.stderr());
+}
+
+#[test]
+fn a_keylog_that_stalls_holds_up_no_login() {
+    let dir = Scratch::new();
+    let pipe = dir.path().join("keys");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    // Opened, so that pgwhy may write, and never read: a pipe holds the secrets of some 80 sessions.
+    let _unread = std::fs::OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
+    let (cert, key) = (files().fill("{shown.crt}"), files().fill("{shown.key}"));
+    let log = pipe.display().to_string();
+    let args = ["--client-tls", "require", "--server-tls", "disable", "--tls-cert", &cert, "--tls-key", &key];
+    let args: Vec<String> = args.into_iter().chain(["--tls-keylog", &log]).map(str::to_owned).collect();
+    let proxy = Proxy::start("127.0.0.1:1", &args);
+    for _ in 0..300 {
+        shown_at(proxy.addr);
+    }
 }
 
 /// A verifying client comes through with nothing changed but the port, as the README promises for `auto` with
