@@ -40,8 +40,8 @@ pub struct Opener {
     /// The beginning of the client's first packet.
     start: Vec<u8>,
     random: Option<Random>,
-    /// Encrypted records as they came, until one of them was opened.
-    withheld: Vec<(Side, u64, Vec<u8>)>,
+    /// Records as they came, from the first encrypted one until one of them was opened.
+    withheld: Vec<Withheld>,
     withheld_bytes: usize,
     /// A record was opened: the keys are the right ones.
     fits: bool,
@@ -81,6 +81,16 @@ struct Direction {
     /// A handshake that failed has none.
     secret: Option<(Suite, Option<Zeroizing<Vec<u8>>>)>,
     finished: bool,
+}
+
+/// A record that waits for one to be opened.
+#[derive(Debug)]
+struct Withheld {
+    from: Side,
+    at: u64,
+    record: Vec<u8>,
+    /// It is to be heard whatever comes of the others.
+    clear: bool,
 }
 
 /// The longest record: 2^14 bytes, what encryption adds, and its head.
@@ -193,16 +203,16 @@ impl Opener {
         let way = self.way(from);
         let new = way.secret.is_some();
         match kind {
-            CHANGE if new => self.withhold(from, at, record, hear),
+            CHANGE if new => self.withhold(from, at, record, false, hear),
             // From here on this direction is encrypted.
             CHANGE => {
                 way.finished = true;
-                self.withhold(from, at, record, hear);
+                self.withhold(from, at, record, false, hear);
             }
             // In clear still: TLS 1.2 before ChangeCipherSpec, or who could not go on.
-            HANDSHAKE | ALERT if !new && !way.finished => hear(from, at, Heard::Bytes(record)),
-            ALERT if new && body.len() == 2 => hear(from, at, Heard::Bytes(record)),
-            HANDSHAKE if new => hear(from, at, Heard::Bytes(record)),
+            HANDSHAKE | ALERT if !new && !way.finished => self.tell(from, at, record, hear),
+            ALERT if new && body.len() == 2 => self.tell(from, at, record, hear),
+            HANDSHAKE if new => self.tell(from, at, record, hear),
             _ => self.sealed(from, at, record, hear),
         }
     }
@@ -255,11 +265,13 @@ impl Opener {
 
     fn sealed(&mut self, from: Side, at: u64, record: &[u8], hear: Listener<'_>) {
         let Some((kind, inside)) = self.way(from).keys.as_mut().and_then(|keys| keys.open(record)) else {
-            self.withhold(from, at, record, hear);
+            self.withhold(from, at, record, false, hear);
             return self.give_up(at, hear);
         };
         self.fits = true;
-        self.withheld = Vec::new();
+        for one in std::mem::take(&mut self.withheld).into_iter().filter(|one| one.clear) {
+            hear(one.from, one.at, Heard::Bytes(&one.record));
+        }
         self.withheld_bytes = 0;
         let new = self.way(from).secret.is_some();
         match kind {
@@ -281,12 +293,21 @@ impl Opener {
         }
     }
 
-    fn withhold(&mut self, from: Side, at: u64, record: &[u8], hear: Listener<'_>) {
+    /// A record in clear; in its turn, where others wait.
+    fn tell(&mut self, from: Side, at: u64, record: &[u8], hear: Listener<'_>) {
+        if self.withheld.is_empty() {
+            hear(from, at, Heard::Bytes(record));
+        } else {
+            self.withhold(from, at, record, true, hear);
+        }
+    }
+
+    fn withhold(&mut self, from: Side, at: u64, record: &[u8], clear: bool, hear: Listener<'_>) {
         if self.fits {
             return;
         }
         self.withheld_bytes += record.len();
-        self.withheld.push((from, at, record.to_vec()));
+        self.withheld.push(Withheld { from, at, record: record.to_vec(), clear });
         if self.withheld_bytes > MAX_WITHHELD {
             self.give_up(at, hear);
         }
@@ -298,8 +319,8 @@ impl Opener {
             return;
         }
         self.state = if self.fits { State::Broken } else { State::Off };
-        for (from, at, record) in std::mem::take(&mut self.withheld) {
-            hear(from, at, Heard::Bytes(&record));
+        for one in std::mem::take(&mut self.withheld) {
+            hear(one.from, one.at, Heard::Bytes(&one.record));
         }
         self.withheld_bytes = 0;
         for side in [Side::Client, Side::Server] {

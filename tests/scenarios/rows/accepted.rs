@@ -29,6 +29,7 @@ fn by_every_client() -> Vec<Row> {
         // Nothing that psycopg sends tells it from another program on libpq.
         row("psycopg logs in by SCRAM").by(Who::Psycopg).expect(scram().driver("libpq|psycopg")),
         row("pg8000 logs in by SCRAM").by(Who::Pg8000).expect(scram().driver("pg8000")),
+        row("pgjdbc logs in by SCRAM").by(Who::Pgjdbc).expect(scram().driver("pgjdbc")),
         // Its pair of client_encoding first and unquoted is tokio-postgres's alone among the known.
         row("tokio-postgres logs in by SCRAM")
             .by(Who::TokioPostgres)

@@ -47,6 +47,7 @@ mod clients {
             rejected_rows(Who::Asyncpg030, "asyncpg 0.30"),
             rejected_rows(Who::Psycopg, "psycopg"),
             rejected_rows(Who::Pg8000, "pg8000"),
+            rejected_rows(Who::Pgjdbc, "pgjdbc"),
             rejected_rows(Who::TokioPostgres, "tokio-postgres"),
         ]
     }
@@ -231,6 +232,10 @@ fn missing_and_empty() -> Vec<Row> {
             .by(Who::TokioPostgres)
             .no_password()
             .expect(missing("sasl_mechanism")),
+        row("pgjdbc has no password for SCRAM")
+            .by(Who::Pgjdbc)
+            .no_password()
+            .expect(missing("sasl_mechanism").driver("pgjdbc")),
         // node-postgres sends its first message and fails when it needs the password.
         row("node-postgres has no password for SCRAM")
             .by(Who::Pg)

@@ -43,6 +43,8 @@ fn opened() -> Vec<Row> {
         row("open: psycopg with libpq 18").by(Who::Psycopg, with("require")).expect(seen()),
         row("open: psycopg that verifies").by(Who::Psycopg, verifying("verify-full", "{ca}")).expect(seen()),
         row("open: pg8000").by(Who::Pg8000, with("require")).expect(seen()),
+        row("open: pgjdbc").by(Who::Pgjdbc, with("require")).expect(seen()),
+        row("open: pgjdbc that verifies").by(Who::Pgjdbc, verifying("verify-full", "{ca}")).expect(seen()),
         row("open: direct TLS, the server is asked in the usual way")
             .by(Who::Psycopg, with_options(with("require"), &[("sslnegotiation", "direct")]))
             .expect(seen()),
@@ -89,6 +91,10 @@ fn distrusted() -> Vec<Row> {
         row("psycopg does not trust pgwhy's certificate")
             .by(Who::Psycopg, verifying("verify-full", "{other-ca}"))
             .expect(ours()),
+        row("pgjdbc does not trust pgwhy's certificate")
+            .by(Who::Pgjdbc, verifying("verify-ca", "{other-ca}"))
+            .expect(ours())
+            .says("certification path"),
         // Python's asyncio drops the connection without sending the alert: the wire shows no reason.
         row("asyncpg does not trust pgwhy's certificate")
             .by(Who::Asyncpg, verifying("verify-full", "{other-ca}"))
