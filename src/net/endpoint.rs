@@ -3,8 +3,6 @@
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
-#[cfg(all(target_os = "linux", not(feature = "portable-engine")))]
-use std::os::fd::OwnedFd;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -124,19 +122,9 @@ pub(super) enum Stream {
 pub(super) struct Ahead {
     bytes: Vec<u8>,
     start: usize,
-    socket: Socket,
+    pub(super) socket: Socket,
     /// The other end takes nothing more; what is written is lost.
     broken: Option<io::ErrorKind>,
-}
-
-/// A leg taken out of the runtime.
-#[cfg(all(target_os = "linux", not(feature = "portable-engine")))]
-#[derive(Debug)]
-pub enum Carried {
-    /// The socket's bytes are the protocol's.
-    Plain(OwnedFd),
-    /// They are TLS records.
-    Tls(OwnedFd, Box<rustls::Connection>),
 }
 
 impl Ahead {
@@ -180,44 +168,9 @@ impl Socket {
             Self::Unix(_) => Some(PeerAddr::Unix(None)),
         }
     }
-
-    #[cfg(all(target_os = "linux", not(feature = "portable-engine")))]
-    fn into_fd(self) -> io::Result<OwnedFd> {
-        Ok(match self {
-            Self::Tcp(stream) => stream.into_std()?.into(),
-            Self::Unix(stream) => stream.into_std()?.into(),
-        })
-    }
 }
 
 impl Stream {
-    /// Takes the leg out of the runtime; its socket stays nonblocking.
-    #[cfg(all(target_os = "linux", not(feature = "portable-engine")))]
-    pub(super) fn into_carried(self) -> io::Result<Carried> {
-        Ok(match self {
-            Self::Plain(socket) => Carried::Plain(socket.into_fd()?),
-            Self::Tls(stream) => {
-                let (ahead, connection) = match *stream {
-                    TlsStream::Client(stream) => {
-                        let (ahead, connection) = stream.into_inner();
-                        (ahead, rustls::Connection::Client(connection))
-                    }
-                    TlsStream::Server(stream) => {
-                        let (ahead, connection) = stream.into_inner();
-                        (ahead, rustls::Connection::Server(connection))
-                    }
-                };
-                Carried::Tls(ahead.socket.into_fd()?, Box::new(connection))
-            }
-        })
-    }
-
-    /// The portable engine carries in the runtime.
-    #[cfg(not(all(target_os = "linux", not(feature = "portable-engine"))))]
-    pub(super) fn into_carried(self) -> io::Result<Self> {
-        Ok(self)
-    }
-
     /// The plain socket; `None` under TLS.
     pub(super) fn into_socket(self) -> Option<Socket> {
         match self {

@@ -23,10 +23,16 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 
 use super::Guard;
-use super::endpoint::Carried;
-use super::pair::{Pair, Scratch, Turn};
-use super::tls_pair::TlsPair;
+use super::endpoint::Stream;
 use crate::handshake::Side;
+
+mod carried;
+mod pair;
+mod tls_pair;
+
+use carried::Carried;
+use pair::{Pair, Scratch, Turn};
+use tls_pair::TlsPair;
 
 /// A set of relay threads.
 ///
@@ -53,11 +59,15 @@ impl Engine {
         Ok(engine)
     }
 
-    /// Takes over a pair of nonblocking sockets; `guard` is told when the pair ends.
+    /// Takes over a pair of legs, out of the runtime; `guard` is told when the pair ends.
     ///
-    /// Callable from any thread. Fails only when the kernel refuses the registration; both sockets
+    /// Callable from any thread. Fails only when the kernel refuses to hand them over; both sockets
     /// are closed then and the guard is dropped.
-    pub fn add(&self, client: Carried, server: Carried, guard: Box<dyn Guard>) -> std::io::Result<()> {
+    pub(super) fn add(&self, client: Stream, server: Stream, guard: Box<dyn Guard>) -> std::io::Result<()> {
+        self.carry(Carried::new(client)?, Carried::new(server)?, guard)
+    }
+
+    fn carry(&self, client: Carried, server: Carried, guard: Box<dyn Guard>) -> std::io::Result<()> {
         let shard = self.shards.iter().min_by_key(|shard| shard.load.load(Ordering::Relaxed));
         match shard {
             Some(shard) => shard.add(client, server, guard),
@@ -384,7 +394,7 @@ mod tests {
             near.set_nonblocking(true).unwrap();
             far.set_nonblocking(true).unwrap();
             engine
-                .add(Carried::Plain(near.into()), Carried::Plain(far.into()), Box::new(Told(told.clone())))
+                .carry(Carried::Plain(near.into()), Carried::Plain(far.into()), Box::new(Told(told.clone())))
                 .unwrap();
             client.write_all(&number.to_be_bytes()).unwrap();
             let mut got = [0; 4];
@@ -407,7 +417,7 @@ mod tests {
             let (client, near) = UnixStream::pair().unwrap();
             let (far, server) = UnixStream::pair().unwrap();
             engine
-                .add(Carried::Plain(near.into()), Carried::Plain(far.into()), Box::new(Told(told.clone())))
+                .carry(Carried::Plain(near.into()), Carried::Plain(far.into()), Box::new(Told(told.clone())))
                 .unwrap();
             far_ends.push((client, server));
         }

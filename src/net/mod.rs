@@ -14,30 +14,21 @@ mod buffers;
 mod cancel;
 mod dial;
 mod endpoint;
-#[cfg(all(target_os = "linux", not(feature = "portable-engine")))]
-pub mod engine;
-#[cfg(not(all(target_os = "linux", not(feature = "portable-engine"))))]
-#[path = "engine_portable.rs"]
+#[cfg_attr(any(not(target_os = "linux"), feature = "portable-engine"), path = "engine_portable.rs")]
 pub mod engine;
 mod legs;
 mod limits;
 mod listener;
-#[cfg(all(target_os = "linux", not(feature = "portable-engine")))]
-mod pair;
 mod proxy;
 mod sasl;
 mod session;
 mod tls;
-#[cfg(all(target_os = "linux", not(feature = "portable-engine")))]
-mod tls_pair;
 mod trial;
 mod watch;
 
 use std::time::{Duration, SystemTime};
 
 pub use dial::{DialAttempt, DialError};
-#[cfg(all(target_os = "linux", not(feature = "portable-engine")))]
-pub use endpoint::Carried;
 pub use endpoint::{Listen, PeerAddr, Upstream, UpstreamHost};
 pub use limits::{Limits, Which};
 pub use proxy::{Config, Proxy, ProxyHandle};

@@ -428,10 +428,8 @@ async fn hand_over(
         drop((client, server));
         return Box::new(tail).ended(Totals::default());
     }
-    // A socket that can't be taken out of the runtime, or into the engine, is closed by that.
-    if let (Ok(client), Ok(server)) = (client.into_carried(), server.into_carried())
-        && let Err(error) = shared.engine.add(client, server, Box::new(tail))
-    {
+    // Legs that can't be taken out of the runtime, or into the engine, are closed by that.
+    if let Err(error) = shared.engine.add(client, server, Box::new(tail)) {
         tracing::warn!(error = %error, "the relay engine took no connection");
     }
     // The order matters: whoever stops the proxy sets the phase first and closes the pairs then, so

@@ -13,11 +13,11 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 use rustls::Connection;
 
-use super::endpoint::Carried;
+use super::carried::Carried;
 use super::pair::{BUFFER, Turn};
-use super::watch::other;
-use super::{Guard, Totals};
 use crate::handshake::{Close, Side};
+use crate::net::watch::other;
+use crate::net::{Guard, Totals};
 
 /// Two legs and the flows between them.
 pub(super) struct TlsPair {

@@ -6,9 +6,9 @@ use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 
-use super::watch::other;
-use super::{Guard, Totals};
 use crate::handshake::{Close, Side};
+use crate::net::watch::other;
+use crate::net::{Guard, Totals};
 
 /// What a turn left behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
