@@ -1,9 +1,9 @@
 //! tcpdump beside the live proxy, between it and the server.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use serde_json::Value;
@@ -19,6 +19,7 @@ use crate::world::{Upstream, World};
 /// A running tcpdump on the loopback interface.
 pub struct Tcpdump {
     child: Child,
+    file: PathBuf,
     stderr: BufReader<std::process::ChildStderr>,
 }
 
@@ -27,7 +28,8 @@ impl Tcpdump {
         let filter: Vec<String> = ports.iter().map(|port| format!("tcp port {port}")).collect();
         let program = install::need("tcpdump", "apt-get install tcpdump");
         let mut child = Command::new(program)
-            .args(["-i", "lo", "-s", "0", "-U", "--immediate-mode", "-Z", "root", "-w"])
+            // The kernel's buffer has room for a moment without tcpdump: as many packets, each of its longest.
+            .args(["-i", "lo", "-s", "65535", "-B", "65536", "-U", "--immediate-mode", "-Z", "root", "-w"])
             .arg(file)
             .arg(filter.join(" or "))
             .stdin(Stdio::null())
@@ -42,11 +44,19 @@ impl Tcpdump {
             line.clear();
             assert!(stderr.read_line(&mut line).is_ok_and(|count| count > 0), "tcpdump does not listen");
         }
-        Self { child, stderr }
+        Self { child, file: file.to_owned(), stderr }
     }
 
     /// Ends it when it has written all that it saw.
     pub fn stop(mut self) {
+        let size = || std::fs::metadata(&self.file).map_or(0, |file| file.len());
+        let (mut seen, mut since) = (size(), Instant::now());
+        while since.elapsed() < STILL {
+            std::thread::sleep(Duration::from_millis(10));
+            if size() != seen {
+                (seen, since) = (size(), Instant::now());
+            }
+        }
         let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
         kill_process(pid, Signal::INT).expect("tcpdump runs");
         let mut rest = String::new();
@@ -56,6 +66,9 @@ impl Tcpdump {
         assert!(rest.contains("0 packets dropped by kernel"), "{rest}");
     }
 }
+
+/// A file that did not grow for so long is complete.
+const STILL: Duration = Duration::from_millis(250);
 
 /// Runs `pgwhy show --format json`; its handshakes and what it said on standard error.
 pub fn show(args: &[&str]) -> (Vec<Value>, String, Option<i32>) {
