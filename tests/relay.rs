@@ -61,6 +61,23 @@ fn both_directions_at_once_in_pieces_of_any_size() {
     assert_eq!(closed.server_bytes, total as u64 + WELCOME.len() as u64);
 }
 
+/// As a driver that pipelines: its requests fill every buffer before the first answer comes, and the server
+/// answers before it reads on.
+#[test]
+fn a_direction_that_is_blocked_does_not_stop_the_other_one() {
+    let stage = Stage::new(|_| {});
+    let (client, server) = stage.login();
+    server.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
+    let total = 16_000_000;
+    thread::scope(|scope| {
+        scope.spawn(|| pour(&client, 11, total));
+        scope.spawn(|| drain(&client, 22, total));
+        thread::sleep(Duration::from_millis(300));
+        pour(&server, 22, total);
+        drain(&server, 11, total);
+    });
+}
+
 #[test]
 fn two_hundred_megabytes_arrive_as_they_were_sent() {
     let stage = Stage::new(|_| {});

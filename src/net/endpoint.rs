@@ -322,7 +322,12 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_read(context, buffer),
-            Self::Tls(stream) => Pin::new(&mut **stream).poll_read(context, buffer),
+            Self::Tls(stream) => match ready!(Pin::new(&mut **stream).poll_read(context, buffer)) {
+                // An end without close_notify: PostgreSQL's clients leave like that, and the protocol inside has
+                // its own Terminate.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
+                read => Poll::Ready(read),
+            },
         }
     }
 }

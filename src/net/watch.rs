@@ -115,13 +115,24 @@ impl<'a> Watch<'a> {
 
     /// Writes what was read; then nothing is left in our hands.
     pub(super) async fn flush(&mut self, client: &mut Stream, server: &mut Stream) {
-        self.reading = false;
         let before = self.observer.attention();
         std::future::poll_fn(|context| {
+            self.reading = false;
             self.poll_leg(context, Side::Client, client, server, before);
             self.poll_leg(context, Side::Server, client, server, before);
-            let empty = |leg: &Leg<'_>| leg.over || (leg.start == leg.end && !leg.unflushed);
-            if empty(&self.up) && empty(&self.down) { Poll::Ready(()) } else { Poll::Pending }
+            let (up, down) = (self.up.is_empty(), self.down.is_empty());
+            if up && down {
+                return Poll::Ready(());
+            }
+            // Who writes more before reading takes none of it: what is blocked must not stop the other direction.
+            self.reading = true;
+            if !up {
+                self.poll_leg(context, Side::Server, client, server, before);
+            }
+            if !down {
+                self.poll_leg(context, Side::Client, client, server, before);
+            }
+            Poll::Pending
         })
         .await;
     }
@@ -357,6 +368,11 @@ impl<'a> Leg<'a> {
 
     fn waiting(&self) -> &[u8] {
         self.buffer.get(self.start..self.end).unwrap_or_default()
+    }
+
+    /// Nothing that was read is left to write.
+    fn is_empty(&self) -> bool {
+        self.over || (self.start == self.end && !self.unflushed)
     }
 
     /// The buffer comes with the bytes and goes with them: who waits holds none.

@@ -134,6 +134,9 @@ impl TlsPair {
                 return Moved::Some;
             }
         };
+        if count == 0 && !from.ended {
+            return Moved::Some;
+        }
         if count == 0 {
             // Reading finds no error where the last word came before the reset: it finds the end.
             from.gone |= from.hung;
@@ -180,7 +183,7 @@ impl End {
     }
 
     /// Puts what came, in clear, at the front of `buffer`: as much as is here already, within bounds. `Ok(0)` at
-    /// the end.
+    /// the end, or where records carried nothing.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let Some(tls) = &mut self.tls else {
             return receive(self.socket.as_fd(), &mut self.readable, buffer).inspect(|count| {
@@ -194,7 +197,7 @@ impl End {
         let mut got = 0;
         // What the handshake has left comes first.
         let mut opened = drain(tls, plain, &mut got);
-        while got == 0 && matches!(opened, Ok(Reader::Open)) {
+        if got == 0 && matches!(opened, Ok(Reader::Open)) {
             let count = receive(self.socket.as_fd(), &mut self.readable, records)?;
             opened = open(tls, records.get(..count).unwrap_or_default(), plain, &mut got);
         }
@@ -286,7 +289,8 @@ fn open(tls: &mut Connection, mut records: &[u8], plain: &mut [u8], got: &mut us
         let processed = tls.process_new_packets().map_err(io::Error::other);
         let reader = drain(tls, plain, got)?;
         processed?;
-        if records.is_empty() {
+        // What comes behind a close_notify is not read (RFC 8446, 6.1).
+        if records.is_empty() || matches!(reader, Reader::Ended) {
             return Ok(reader);
         }
     }
