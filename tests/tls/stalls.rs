@@ -9,7 +9,7 @@ use rustls::pki_types::ServerName;
 
 use crate::files::files;
 use crate::running::server;
-use crate::support::peer::{Behaviour, FakeServer, GSS_REQUEST, SSL_REQUEST, V3, startup};
+use crate::support::peer::{Behaviour, FakeServer, GSS_REQUEST, SSL_REQUEST, V3, message, startup};
 use crate::support::proxy::{Proxy, handshakes};
 use crate::support::trusting::Trusting;
 
@@ -247,5 +247,53 @@ fn a_hello_is_read_as_rustls_reads_it() {
     // Every beginning of it, too: more may come later.
     for length in [input.len(), 1, 2, 6, 7, 60, input.len() - 1] {
         pgwhy::fuzzing::tls(&input[..length]);
+    }
+}
+
+/// What a client says behind its close_notify is not read, and its relay thread has other things to do.
+#[test]
+fn what_comes_behind_a_goodbye_holds_up_nobody() {
+    let echo = FakeServer::start(|wire| {
+        wire.read_packet()?;
+        wire.send(&[message(b'R', &[0; 4]), message(b'Z', b"I")].concat())?;
+        loop {
+            let byte = wire.read(1)?;
+            wire.send(&byte)?;
+        }
+    });
+    let (cert, key) = (files().fill("{shown.crt}"), files().fill("{shown.key}"));
+    let args = ["--client-tls", "require", "--server-tls", "disable", "--tls-cert", &cert, "--tls-key", &key];
+    let args = [&args[..], &["--threads", "1"]].concat();
+    let args: Vec<String> = args.into_iter().map(str::to_owned).collect();
+    let proxy = Proxy::start(&echo.addr.to_string(), &args);
+    let open = || {
+        let mut stream = TcpStream::connect(proxy.addr).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.write_all(SSL_REQUEST).unwrap();
+        stream.read_exact(&mut [0]).unwrap();
+        let mut session = rustls::StreamOwned::new(hello(), stream);
+        session.write_all(&startup(V3, &[("user", "app")])).unwrap();
+        session.read_exact(&mut [0; 15]).unwrap();
+        // With the answer to its first request the session moves to the relay thread.
+        session.write_all(b"1").unwrap();
+        session.read_exact(&mut [0]).unwrap();
+        session
+    };
+    let mut other = open();
+    for goodbye in [true, false] {
+        let mut session = open();
+        if goodbye {
+            session.conn.send_close_notify();
+        }
+        let mut last = Vec::new();
+        session.conn.write_tls(&mut last).unwrap();
+        last.resize(last.len() + 9_000, 0);
+        session.sock.write_all(&last).unwrap();
+        // Gone, or told that these are no records; the other one never notices.
+        let _ = session.sock.read_to_end(&mut Vec::new());
+        other.write_all(b"2").unwrap();
+        let mut answer = [0];
+        other.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"2");
     }
 }
