@@ -178,7 +178,7 @@ causes! {
         "The server demands a client certificate and the client sent none"
         []
         ["give the client its certificate and key: sslcert=… sslkey=…"]
-    ClientCertRejected "client_cert_rejected" Client [TlsHandshake AuthRequest]
+    ClientCertRejected "client_cert_rejected" Client [TlsHandshake AuthRequest ScramServerFinal]
         "The client's certificate is not accepted"
         ["unknown_ca" "expired" "user_mismatch"]
         ["use a certificate of the server's CA, valid today, with the role's name as CN"]
@@ -266,7 +266,7 @@ causes! {
         "The role's password has expired (VALID UNTIL)"
         []
         ["ALTER ROLE … VALID UNTIL 'infinity', or set a new date"]
-    ExternalAuthFailed "external_auth_failed" Server [Password]
+    ExternalAuthFailed "external_auth_failed" Server [Password AuthRequest]
         "LDAP, PAM or RADIUS behind the server refused"
         ["ldap" "pam" "radius" "bsd"]
         ["the directory behind the server refused: its answer is in the server's log"]
@@ -346,7 +346,7 @@ causes! {
         "The login worked and the client left: it wanted a primary (or a standby)"
         []
         ["name the host of the primary, or change target_session_attrs"]
-    MiddleRefused "middle_refused" Server [AuthRequest ScramClientFinal Md5 SessionSetup]
+    MiddleRefused "middle_refused" Server [AuthRequest ScramClientFinal Md5 Password SessionSetup]
         "A pooler or gateway between here and the server refused, for a reason of its own"
         ["no_such_user" "no_such_database" "server_login_failed" "limit" "blocked" "allow_list" "credentials_lookup" "shutting_down" "suspended"]
         ["look at the pooler's or gateway's own configuration and log"]

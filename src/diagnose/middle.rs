@@ -22,6 +22,8 @@ enum Meaning {
     UserForm(&'static str),
     /// It wants a server name or a tenant.
     Sni,
+    /// The login took too long; whose fault that was, it does not say.
+    Slow,
 }
 
 struct Known {
@@ -34,18 +36,19 @@ const fn known(product: &'static str, part: &'static str, meaning: Meaning) -> K
     Known { product, part, meaning }
 }
 
-use Meaning::{Parameter, Refused, Sni, UserForm, WantsTls};
+use Meaning::{Parameter, Refused, Slow, Sni, UserForm, WantsTls};
 
 /// Texts by product, from their sources: pgbouncer `client.c`, `objects.c`, `janitor.c`; Supavisor
 /// `lib/supavisor/errors`; Neon `proxy/src`; the managed services' own words.
-const TEXTS: [Known; 44] = [
+const TEXTS: [Known; 45] = [
     known("PgBouncer", "no such database", Refused("no_such_database")),
     known("PgBouncer", "\" is disabled", Refused("no_such_database")),
     known("PgBouncer", "no such user", Refused("no_such_user")),
     known("PgBouncer", "server login has been failing", Refused("server_login_failed")),
     known("PgBouncer", "server login failed", Refused("server_login_failed")),
     known("PgBouncer", "pgbouncer cannot connect to server", Refused("server_login_failed")),
-    known("PgBouncer", "client_login_timeout", Refused("server_login_failed")),
+    known("PgBouncer", "client_login_timeout (server down)", Refused("server_login_failed")),
+    known("PgBouncer", "client_login_timeout", Slow),
     known("PgBouncer", "no more connections allowed", Refused("limit")),
     known("PgBouncer", "client connections exceeded", Refused("limit")),
     known("PgBouncer", "query_wait_timeout", Refused("limit")),
@@ -100,7 +103,7 @@ pub(super) fn refusal(record: &Record, error: &ErrorSeen, context: &Context<'_>)
     let found = TEXTS.iter().find(|known| contains(message, known.part.as_bytes()));
     let Some(found) = found else {
         // A wrong password is judged by what the client sent, whoever refused it.
-        if judged && context.judgement.is_some_and(super::password::tells) {
+        if judged && is_about_passwords(error) && context.judgement.is_some_and(super::password::tells) {
             return None;
         }
         return Some(unknown(step, error));
@@ -119,11 +122,35 @@ pub(super) fn refusal(record: &Record, error: &ErrorSeen, context: &Context<'_>)
         Parameter => proven(Cause::StartupParameterRefused).variant("pooler_unsupported"),
         UserForm(variant) => proven(Cause::UserNameFormat).variant(variant),
         Sni => proven(Cause::SniRequired),
+        Slow => {
+            Finding::likely(step, Cause::AuthTimeout, said(error)).and(evidence).or(&[Cause::MiddleRefused])
+        }
     })
+}
+
+/// Whether a pooler refuses what the client sent. PgBouncer has two texts of its own for that (`client.c`), and
+/// passes on, under the same SQLSTATE, whatever the server said to its own login.
+pub(super) fn is_about_passwords(error: &ErrorSeen) -> bool {
+    let message = error.get(b'M').unwrap_or_default();
+    match error.sqlstate() {
+        "08P01" => matches!(message, b"password authentication failed" | b"SASL authentication failed"),
+        code => {
+            code.starts_with("28") || contains(message, b"password") || contains(message, b"authentication")
+        }
+    }
 }
 
 /// A text that is in no list: who wrote it is sure, why is not.
 fn unknown(step: Step, error: &ErrorSeen) -> Finding {
+    if error.sqlstate() == "08P01"
+        && contains(error.get(b'M').unwrap_or_default(), b"authentication failed for user")
+    {
+        return Finding::likely(step, Cause::MiddleRefused, said(error))
+            .variant("server_login_failed")
+            .and("a pooler passes on what the server said to its own login")
+            .or(&[Cause::PasswordRejected])
+            .ask(&["the pooler's log", "--server-log"]);
+    }
     let finding = Finding::likely(step, Cause::MiddleRefused, said(error))
         .and("the error has no file, line and routine: no PostgreSQL server wrote it");
     match step {

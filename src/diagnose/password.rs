@@ -8,7 +8,8 @@ use crate::password::{Fit, Judgement, Variant, token as cloud_token};
 
 use super::context::Context;
 use super::departure;
-use super::postgres::contains;
+use super::middle;
+use super::postgres::{contains, without_name};
 use super::refusal::{other, said};
 use super::{Cause, Confidence, Finding, Leg};
 
@@ -24,6 +25,7 @@ pub(super) fn refusal(record: &Record, error: &ErrorSeen, context: &Context<'_>)
         return departure::terminated(record, context);
     }
     if !error.is_from_postgres()
+        && middle::is_about_passwords(error)
         && let Some(finding) = judged(record, error, context)
     {
         // A pooler's refusal has its own SQLSTATE; what the client sent decides all the same.
@@ -33,7 +35,7 @@ pub(super) fn refusal(record: &Record, error: &ErrorSeen, context: &Context<'_>)
         return sasl(record, error, context);
     }
     if step == Step::Password && code == "28000" {
-        return external(error, context);
+        return external(record, error, context);
     }
     if step == Step::Password && record.cleartext.as_ref().is_some_and(|sent| sent.expose().is_empty()) {
         let evidence = "the password message holds the empty string";
@@ -74,7 +76,13 @@ fn judged(record: &Record, error: &ErrorSeen, context: &Context<'_>) -> Option<F
     let finding = match &judgement.fit {
         Fit::Empty => Finding::proven(step, Cause::PasswordEmpty, &judgement.explanation),
         Fit::Expected => {
-            let finding = Finding::proven(step, Cause::PasswordDiffersOnServer, &judgement.explanation);
+            // `clientcert=verify-full` looks at the certificate behind the password, and refuses in its name.
+            let shown = record.legs.as_ref().and_then(|legs| legs.server.as_ref());
+            let finding = match shown.is_some_and(|server| server.certificate_sent) {
+                false => Finding::proven(step, Cause::PasswordDiffersOnServer, &judgement.explanation),
+                true => Finding::likely(step, Cause::PasswordDiffersOnServer, &judgement.explanation)
+                    .or(&[Cause::ClientCertRejected]),
+            };
             finding
                 .summary(format!("the client sent exactly the password of {source}; the server has another one, or none, for this role"))
                 .ask(&["--admin", "--server-log"])
@@ -129,12 +137,13 @@ fn rejected(step: Step, error: &ErrorSeen, context: &Context<'_>) -> Finding {
 }
 
 /// 28000 behind a cleartext password: the server asked somebody else.
-fn external(error: &ErrorSeen, context: &Context<'_>) -> Finding {
+fn external(record: &Record, error: &ErrorSeen, context: &Context<'_>) -> Finding {
     let message = error.get(b'M').unwrap_or_default();
+    let message = without_name(message, record.user().unwrap_or_default());
     // The methods' names are not translated.
     const METHODS: [(&[u8], &str); 4] =
         [(b"LDAP", "ldap"), (b"PAM", "pam"), (b"RADIUS", "radius"), (b"BSD", "bsd")];
-    let method = METHODS.iter().find(|(name, _)| contains(message, name)).map(|(_, variant)| *variant);
+    let method = METHODS.iter().find(|(name, _)| contains(&message, name)).map(|(_, variant)| *variant);
     let finding = Finding::proven(Step::Password, Cause::ExternalAuthFailed, said(error));
     match method {
         Some("pam") if context.server_host.is_some_and(|host| host.ends_with(".rds.amazonaws.com")) => {
@@ -195,6 +204,13 @@ pub(super) fn sasl(record: &Record, error: &ErrorSeen, context: &Context<'_>) ->
             departure::terminated(record, context)
         }
         ("08P01" | "0A000", _) => malformed(record, step, error),
+        // The proof was accepted; what is looked at then is the certificate's name (`ClientAuthentication`).
+        ("28P01", _) if step == Step::ScramServerFinal && error.routine() == "auth_failed" => {
+            Finding::proven(step, Cause::ClientCertRejected, said(error))
+                .variant("user_mismatch")
+                .and("the server accepted the client's proof before")
+                .summary("clientcert=verify-full: the client's certificate does not name this user")
+        }
         ("28P01", _) => judged(record, error, context).unwrap_or_else(|| rejected(step, error, context)),
         ("28000", _) if step == Step::ScramClientFinal => rejected(step, error, context),
         _ => other(step, error),

@@ -3,7 +3,38 @@
 //!
 //! The lines were read off servers 14.23, 15.20, 16.14, 17.10 and 18.4.
 
+use crate::handshake::Record;
 use crate::handshake::record::ErrorSeen;
+
+/// The startup parameter `replication`, as `ProcessStartupPacket` reads it: the word `database`, or a Boolean of
+/// `parse_bool`. `None` where it is absent or no.
+pub(super) fn replication(record: &Record) -> Option<Replication> {
+    let value = record.startup.as_ref()?.get("replication")?;
+    if value == b"database" {
+        return Some(Replication::Database);
+    }
+    let value = value.to_ascii_lowercase();
+    // Any beginning of these words, `o` aside, which might be either.
+    let is_no = [b"false".as_slice(), b"no", b"off"].iter().any(|word| word.starts_with(&value));
+    let is_no = value == b"0" || (is_no && !matches!(value.as_slice(), b"" | b"o"));
+    (!is_no).then_some(Replication::Physical)
+}
+
+/// What a replication connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Replication {
+    /// Logical decoding, in a database.
+    Database,
+    /// The WAL of the whole server; pg_hba.conf has its own keyword for these.
+    Physical,
+}
+
+/// The message without the client's own words in it, which may look like anything.
+pub(super) fn without_name(message: &[u8], name: &[u8]) -> Vec<u8> {
+    let at = message.windows(name.len().max(1)).position(|part| part == name);
+    let Some(at) = at.filter(|_| !name.is_empty()) else { return message.to_vec() };
+    [message.get(..at), message.get(at + name.len()..)].into_iter().flatten().collect::<Vec<_>>().concat()
+}
 
 /// Why `ClientAuthentication` (auth.c) refused before it asked for anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +110,10 @@ pub(super) fn contains(text: &[u8], part: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::handshake::record::StartupSeen;
 
     fn error(message: &str, line: &str) -> ErrorSeen {
         let fields = vec![(b'M', message.as_bytes().to_vec()), (b'L', line.as_bytes().to_vec())];
@@ -102,6 +136,26 @@ mod tests {
         }
         let wanted = error("Verbindung erfordert ein gültiges Client-Zertifikat", "410");
         assert_eq!(hba_refusal(&wanted), Some(HbaRefusal::CertificateWanted));
+    }
+
+    #[test]
+    fn replication_is_read_as_the_server_reads_it() {
+        for (value, wanted) in [
+            ("database", Some(Replication::Database)),
+            ("true", Some(Replication::Physical)),
+            ("1", Some(Replication::Physical)),
+            ("on", Some(Replication::Physical)),
+            ("False", None),
+            ("f", None),
+            ("of", None),
+            ("N", None),
+            ("0", None),
+        ] {
+            let parameters = vec![(b"replication".to_vec(), value.as_bytes().to_vec())];
+            let startup = StartupSeen { at: Duration::ZERO, version: 3 << 16, parameters };
+            let record = Record { startup: Some(startup), ..Record::default() };
+            assert_eq!(replication(&record), wanted, "{value}");
+        }
     }
 
     #[test]

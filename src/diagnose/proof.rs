@@ -311,6 +311,11 @@ fn limit(admin: &AdminFacts, backends: &Backends, finding: Finding) -> Finding {
 /// Why an administrator's connection may be to another server than this login was: ports that differ
 /// make it doubtful, unless the salt on the wire is the stored one.
 pub(super) fn doubt(record: &Record, context: &Context<'_>, admin: &AdminFacts) -> Option<String> {
+    if admin.settings.db_user_namespace == Some(true) {
+        return Some(
+            "--admin: db_user_namespace is on, so the server looked for a role of another name".to_owned(),
+        );
+    }
     let ours = context.dials.last().and_then(|dial| dial.address.as_deref());
     let ours = ours.and_then(|address| address.rsplit([':', '.']).next()?.parse::<i64>().ok());
     let salt = record.scram.as_ref().and_then(|scram| scram.server_first.as_ref());
@@ -327,9 +332,32 @@ pub(super) fn doubt(record: &Record, context: &Context<'_>, admin: &AdminFacts) 
     }
     let address = context.dials.last().and_then(|dial| dial.address.as_deref());
     let ip = address.and_then(|text| text.parse::<SocketAddr>().ok()).map(|addr| addr.ip().to_canonical());
-    let (Some(ip), Some(theirs)) = (ip, admin.address) else { return None };
+    let (ip, theirs) = match (ip, admin.address) {
+        (Some(ip), Some(theirs)) => (ip, theirs),
+        // Over a Unix socket: two servers may share a port, if only one of them listens on this address.
+        (Some(ip), None) => {
+            let listens = admin.settings.listen_addresses.as_deref();
+            let doubtful = listens.is_some_and(|list| !listens_on(list, ip));
+            return doubtful.then(|| {
+                format!("--admin: its server does not listen on {ip}, where this login went: perhaps another server")
+            });
+        }
+        _ => return None,
+    };
     is_elsewhere(ip, theirs.to_canonical(), context.our_ip).then(|| {
         format!("--admin: it is connected to {theirs}, this login went to {ip}: perhaps another server")
+    })
+}
+
+/// Whether `listen_addresses` names this address. What a host name in it stands for is not known here.
+fn listens_on(list: &str, ip: IpAddr) -> bool {
+    let mut names = list.split(',').map(|name| name.trim().trim_matches('"'));
+    names.any(|name| match name.parse::<IpAddr>() {
+        Ok(address) => {
+            address.to_canonical() == ip || (address.is_unspecified() && address.is_ipv4() == ip.is_ipv4())
+        }
+        Err(_) if name == "localhost" => ip.is_loopback(),
+        Err(_) => !name.is_empty(),
     })
 }
 
@@ -488,6 +516,22 @@ mod tests {
         ] {
             let ip = |text: &str| text.parse::<IpAddr>().unwrap();
             assert_eq!(is_elsewhere(ip(login), ip(admin), Some(ip(own))), elsewhere, "{claim}");
+        }
+    }
+
+    #[test]
+    fn a_server_listens_where_its_setting_says() {
+        for (list, login, listens) in [
+            ("*", "10.0.0.5", true),
+            ("localhost", "127.0.0.1", true),
+            ("localhost", "10.0.0.5", false),
+            ("", "127.0.0.1", false),
+            ("127.0.0.1, 10.0.0.5", "10.0.0.5", true),
+            ("0.0.0.0", "10.0.0.5", true),
+            ("0.0.0.0", "::1", false),
+            ("db.internal", "10.0.0.5", true),
+        ] {
+            assert_eq!(listens_on(list, login.parse().unwrap()), listens, "{list}: {login}");
         }
     }
 }

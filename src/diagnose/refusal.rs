@@ -7,7 +7,7 @@ use crate::handshake::record::ErrorSeen;
 use crate::handshake::{Record, Step};
 
 use super::context::Context;
-use super::postgres::{HbaRefusal, contains, hba_refusal};
+use super::postgres::{HbaRefusal, Replication, contains, hba_refusal, replication, without_name};
 use super::{Cause, Finding};
 
 /// The server refused before it asked for anything: no password was looked at.
@@ -21,7 +21,7 @@ pub(super) fn before_request(record: &Record, error: &ErrorSeen, context: &Conte
         ("53300", _) => too_many(record, error),
         ("0A000", _) => version_refused(record, error),
         ("28000", "ClientAuthentication") => hba(record, error, context),
-        ("28000", "auth_failed") => ident(error),
+        ("28000", "auth_failed") => ident(record, error),
         ("28000", _) if record.startup.is_some() && record.user().is_none() => {
             let evidence = "the startup packet has no user, and the server refused with 28000";
             Finding::proven(Step::AuthRequest, Cause::UserMissingInStartup, evidence)
@@ -80,14 +80,8 @@ fn too_many(record: &Record, error: &ErrorSeen) -> Finding {
     let finding = Finding::proven(Step::AuthRequest, Cause::TooManyConnections, said(error)).and(evidence);
     // A replication connection, too, is turned away where no process at all may be started
     // (ProcessStartupPacket); only InitProcess counts WAL senders.
-    let walsender = is_replication(record) && error.routine() == "InitProcess";
+    let walsender = replication(record).is_some() && error.routine() == "InitProcess";
     finding.variant(if walsender { "walsender" } else { "server" })
-}
-
-/// Whether this is a physical replication connection, which needs its own lines and slots.
-fn is_replication(record: &Record) -> bool {
-    let value = record.startup.as_ref().and_then(|startup| startup.get("replication"));
-    value.is_some_and(|value| !matches!(value, b"database" | b"false" | b"off" | b"no" | b"0"))
 }
 
 fn version_refused(record: &Record, error: &ErrorSeen) -> Finding {
@@ -101,7 +95,14 @@ fn version_refused(record: &Record, error: &ErrorSeen) -> Finding {
     }
 }
 
-fn ident(error: &ErrorSeen) -> Finding {
+fn ident(record: &Record, error: &ErrorSeen) -> Finding {
+    let message = error.get(b'M').unwrap_or_default();
+    // The method's name is not translated. PAM asks for a password only when a module does (pam_passwd_conv_proc).
+    if contains(&without_name(message, record.user().unwrap_or_default()), b"PAM") {
+        return Finding::proven(Step::AuthRequest, Cause::ExternalAuthFailed, said(error))
+            .variant("pam")
+            .summary("PAM refused the login before it asked for a password");
+    }
     let evidence = "28000 in auth_failed before any authentication request: the matching line asks for none";
     Finding::proven(Step::AuthRequest, Cause::IdentFailed, evidence).and(said(error))
 }
@@ -112,7 +113,11 @@ fn hba(record: &Record, error: &ErrorSeen, context: &Context<'_>) -> Finding {
             Finding::proven(Step::AuthRequest, Cause::ClientCertMissing, said(error))
         }
         Some(HbaRefusal::Reject) => {
-            Finding::proven(Step::AuthRequest, Cause::HbaReject, said(error)).ask(&["--hba", "--server-log"])
+            let finding = super::story::masked(record, context).map(|finding| finding.and(said(error)));
+            finding.unwrap_or_else(|| {
+                Finding::proven(Step::AuthRequest, Cause::HbaReject, said(error))
+                    .ask(&["--hba", "--server-log"])
+            })
         }
         Some(HbaRefusal::NoEntry) => no_entry(record, error, context),
         None => Finding::likely(Step::AuthRequest, Cause::HbaNoEntry, said(error))
@@ -135,7 +140,8 @@ fn no_entry(record: &Record, error: &ErrorSeen, context: &Context<'_>) -> Findin
     let declined = record.ssl_request.is_some_and(|request| matches!(request.answer, Some((b'N', _))));
     let server_declined = declined && !context.ssl_answered_by_us;
     let managed = context.server_host.and_then(managed_service);
-    if let (Some(service), false) = (managed, server_declined) {
+    let encrypted = record.is_server_encrypted();
+    if let (Some(service), false, false) = (managed, server_declined, encrypted) {
         return Finding::likely(Step::AuthRequest, Cause::HbaRequiresTls, said(error))
             .and(format!("the connection was not encrypted, and {service} accepts no other by default"))
             .variant("client_never_asks")
@@ -146,9 +152,9 @@ fn no_entry(record: &Record, error: &ErrorSeen, context: &Context<'_>) -> Findin
     let finding = if server_declined {
         finding.and("the server declined TLS on this connection, so no hostssl line could match either")
     } else {
-        finding.or(&[Cause::HbaRequiresTls])
+        finding.or(&[if encrypted { Cause::HbaForbidsTls } else { Cause::HbaRequiresTls }])
     };
-    let finding = if is_replication(record) {
+    let finding = if replication(record) == Some(Replication::Physical) {
         finding
             .variant("replication")
             .fix("add a line with the keyword `replication`: `all` does not match it")

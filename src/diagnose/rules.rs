@@ -16,7 +16,7 @@ use super::admin::{AdminFacts, Answer};
 use super::context::Context;
 use super::finding::{Confidence, Warning};
 use super::refusal::seen_address;
-use super::{Cause, Finding, proof};
+use super::{Cause, Finding, postgres, proof};
 
 /// pg_hba.conf and what is known beside it.
 #[derive(Clone, Debug)]
@@ -153,7 +153,15 @@ pub(super) fn settle(record: &Record, context: &Context<'_>, finding: Finding) -
         if let Some(line) = by_address() {
             return another_address(rules, &decision, &connection, &line, finding);
         }
-        return contradicted(record, context, rules, &decision, seen, finding);
+        let before = finding.cause;
+        let finding = contradicted(record, context, rules, &decision, seen, finding);
+        // A pooler asks by its own rules, and nothing but an error of PostgreSQL's shows that this is none.
+        let open = record.error.is_none() && finding.confidence == Confidence::Proven;
+        return if open {
+            Finding { confidence: Confidence::Likely, ..finding }.or(&[before])
+        } else {
+            finding
+        };
     }
     let finding = match &decision.line {
         Some(line) => finding.and(format!("{line} decides: {}", rules.raw(line))),
@@ -216,26 +224,25 @@ fn seen(record: &Record, finding: &Finding) -> Option<Seen> {
     Some(match finding.cause {
         Cause::HbaNoEntry | Cause::HbaRequiresTls | Cause::HbaForbidsTls => Seen::NoEntry,
         Cause::HbaReject => Seen::Reject,
-        Cause::IdentFailed => Seen::Unasked,
+        Cause::IdentFailed | Cause::ExternalAuthFailed => Seen::Unasked,
         _ if record.session.authenticated.is_some() => Seen::Unasked,
         _ => return None,
     })
 }
 
 fn connection(record: &Record, our_ip: Option<IpAddr>, local: bool) -> Option<Connection> {
-    let startup = record.startup.as_ref()?;
-    let replication = match startup.get("replication") {
-        Some(b"database") => Replication::Database,
-        None | Some(b"false" | b"off" | b"no" | b"0") => Replication::None,
-        Some(_) => Replication::Physical,
+    let replication = match postgres::replication(record) {
+        Some(postgres::Replication::Database) => Replication::Database,
+        Some(postgres::Replication::Physical) => Replication::Physical,
+        None => Replication::None,
     };
     Some(Connection {
         kind: if local { Kind::Local } else { Kind::Tcp },
         address: our_ip,
         user: text(record.user()?),
         database: text(record.database()?),
-        tls: false,
-        gss: false,
+        tls: record.is_server_encrypted() && !record.gss_encrypted,
+        gss: record.gss_encrypted,
         replication,
     })
 }
@@ -246,9 +253,9 @@ fn follows(verdict: Verdict, seen: Seen) -> bool {
         (Verdict::NoEntry, Seen::NoEntry) | (Verdict::Reject, Seen::Reject) => true,
         (Verdict::Trust, Seen::Unasked) => true,
         (Verdict::Asks(method), seen) => match method {
-            Method::Password | Method::Ldap | Method::Pam | Method::Radius | Method::Bsd => {
-                seen == Seen::Cleartext
-            }
+            Method::Password | Method::Ldap | Method::Radius | Method::Bsd => seen == Seen::Cleartext,
+            // It asks only where one of its modules does.
+            Method::Pam => matches!(seen, Seen::Cleartext | Seen::Unasked),
             // A role whose password is stored for SCRAM gets SCRAM under md5 too (CheckPWChallengeAuth).
             Method::Md5 => matches!(seen, Seen::Md5 | Seen::Scram),
             Method::ScramSha256 => seen == Seen::Scram,

@@ -7,7 +7,7 @@ use crate::handshake::{Record, Step};
 
 use super::context::Context;
 use super::finding::Warning;
-use super::postgres::{RoleRefusal, contains, role_refusal};
+use super::postgres::{RoleRefusal, contains, replication, role_refusal};
 use super::refusal::{other, said};
 use super::{Cause, Finding};
 
@@ -16,15 +16,21 @@ const STEP: Step = Step::SessionSetup;
 /// The server refused after it had accepted the login.
 pub(super) fn refusal(record: &Record, error: &ErrorSeen) -> Finding {
     let routine = error.routine();
+    // What the server does on its own part has no context: a function does, as one of a login event trigger
+    // (PostgreSQL 17 and later) that may raise any SQLSTATE.
+    if let Some(context) = error.text(b'W') {
+        return other(STEP, error).and(format!("it comes from a function: {context}"));
+    }
+    let by_itself = matches!(routine, "InitPostgres" | "CheckMyDatabase");
     match error.sqlstate() {
-        "3D000" => database_missing(record, error),
-        "55000" => Finding::proven(STEP, Cause::DatabaseNotAccepting, said(error)),
+        "3D000" if by_itself => database_missing(record, error),
+        "55000" if by_itself => not_accepting(error),
         "53300" => limit(record, error),
         "28000" if routine == "InitializeSessionUserId" => role(record, error),
         "42501" if routine == "CheckMyDatabase" => {
             Finding::proven(STEP, Cause::ConnectPrivilegeMissing, said(error))
         }
-        "42501" if replication(record) && routine == "InitPostgres" => {
+        "42501" if replication(record).is_some() && routine == "InitPostgres" => {
             Finding::proven(STEP, Cause::ReplicationDenied, said(error))
         }
         "57P01" | "57P03" => Finding::likely(STEP, Cause::ServerNotAccepting, said(error)),
@@ -35,8 +41,14 @@ pub(super) fn refusal(record: &Record, error: &ErrorSeen) -> Finding {
     }
 }
 
-fn replication(record: &Record) -> bool {
-    record.startup.as_ref().is_some_and(|startup| startup.get("replication").is_some())
+fn not_accepting(error: &ErrorSeen) -> Finding {
+    let finding = Finding::proven(STEP, Cause::DatabaseNotAccepting, said(error));
+    match contains(error.get(b'M').unwrap_or_default(), b"invalid database") {
+        true => {
+            finding.fix("DROP DATABASE: an earlier one was interrupted, and nothing else can be done with it")
+        }
+        false => finding,
+    }
 }
 
 fn database_missing(record: &Record, error: &ErrorSeen) -> Finding {
@@ -67,7 +79,7 @@ fn limit(record: &Record, error: &ErrorSeen) -> Finding {
         "InitializeSessionUserId" => "role",
         "CheckMyDatabase" => "database",
         "InitPostgres" => "reserved",
-        _ if replication(record) => "walsender",
+        _ if replication(record).is_some() => "walsender",
         _ => "server",
     };
     let evidence = "53300 after AuthenticationOk: the login itself was accepted";

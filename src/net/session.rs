@@ -247,9 +247,14 @@ async fn until_verdict(
     let (Some(client), Some(server)) = (&mut ends.client, &mut ends.server) else {
         return Verdict::Ending(Ending::Closed);
     };
-    match watch.carry(client, server).await {
+    let pause = match watch.carry_login(client, server).await {
+        // Who has closed has given up, but for a few that only said all they had to say.
+        Pause::Left => timeout(LEFT, watch.carry(client, server)).await.unwrap_or(Pause::Over),
+        pause => pause,
+    };
+    match pause {
         Pause::Attention(attention) => Verdict::Settled(attention),
-        Pause::Over => Verdict::Ending(Ending::Closed),
+        Pause::Left | Pause::Over => Verdict::Ending(Ending::Closed),
     }
 }
 
@@ -568,6 +573,10 @@ const CANCEL_REQUEST: std::ops::RangeInclusive<usize> = 16..=268;
 
 /// How long both sides have for their teardown after a verdict that ends the connection.
 const LINGER: Duration = Duration::from_secs(10);
+
+/// How long a login goes on whose client has closed: it may be half-closed, and a server that says nothing
+/// would keep it until the deadline.
+const LEFT: Duration = Duration::from_secs(5);
 
 /// How long a server may take to close after the client of a new session has ended.
 const PARTING: Duration = Duration::from_secs(1);

@@ -64,6 +64,8 @@ pub(super) struct Leg<'a> {
 pub(super) enum Pause {
     /// The observer's attention is no longer what it was.
     Attention(Attention),
+    /// The client has ended, and the server has not.
+    Left,
     /// Both directions came to their end.
     Over,
 }
@@ -92,6 +94,16 @@ impl<'a> Watch<'a> {
         let before = self.observer.attention();
         self.reading = true;
         std::future::poll_fn(|context| self.poll_carry(context, client, server, before)).await
+    }
+
+    /// As [`Watch::carry`]; pauses when the client has ended, too.
+    pub(super) async fn carry_login(&mut self, client: &mut Stream, server: &mut Stream) -> Pause {
+        let before = self.observer.attention();
+        std::future::poll_fn(|context| match self.poll_carry(context, client, server, before) {
+            Poll::Pending if self.is_left() => Poll::Ready(Pause::Left),
+            pause => pause,
+        })
+        .await
     }
 
     /// Carries both directions until the server says something or the client has ended.

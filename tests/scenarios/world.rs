@@ -212,8 +212,10 @@ impl World {
         let server = self.server(At::Main).expect("a real server");
         let program = install::need("pgbouncer", "apt-get install pgbouncer");
         let dir = Box::leak(Box::new(Scratch::new()));
-        let users =
-            format!("\"app_scram\" \"{}\"\n\"app_md5\" \"stale-pw-of-the-pooler\"\n", super::row::RIGHT);
+        let users = format!(
+            "\"app_scram\" \"{0}\"\n\"app_md5\" \"stale-pw-of-the-pooler\"\n\"app_clear\" \"{0}\"\n",
+            super::row::RIGHT
+        );
         let users = dir.write("users.txt", users);
         for _ in 0..5 {
             let port = free_port();
@@ -274,6 +276,8 @@ local     all         all                  scram-sha-256
 host      all         postgres        all  trust
 host      replication app_repl,app_scram  all  scram-sha-256
 host      d_reject    all             all  reject
+hostssl   d_tls_only  all             all  scram-sha-256
+hostnossl d_tls_only  all             all  reject
 host      d_ident     all             all  ident
 hostssl   d_ssl       all             all  scram-sha-256
 hostnossl d_nossl     all             all  scram-sha-256
@@ -281,7 +285,7 @@ host      d_md5       all             all  md5
 host      d_clear     all             all  password
 host      d_trust     all             all  trust
 host      d_radius    all             all  radius radiusservers=127.0.0.1 radiussecrets=s radiusports=9
-host      d_scram,d_closed,d_limited,d_private,d_trigger all all scram-sha-256
+host      d_scram,d_closed,d_limited,d_private,d_trigger,d_trigger_2,d_trigger_3 all all scram-sha-256
 host      all         anydb           all  scram-sha-256
 host      all         trust_any       all  trust
 ";
@@ -322,6 +326,7 @@ create database d_clear;
 create database d_trust;
 create database d_ssl;
 create database d_nossl;
+create database d_tls_only;
 create database d_closed allow_connections false;
 create database d_limited connection limit 0;
 create database d_private;
@@ -333,5 +338,17 @@ create database d_trigger;
 \\connect d_trigger
 create function refuse() returns event_trigger language plpgsql
     as 'begin raise exception ''no logins today''; end';
+create event trigger refuse on login execute function refuse();
+create database d_trigger_2;
+\\connect d_trigger_2
+create function refuse() returns event_trigger language plpgsql
+    as 'begin raise exception ''no database today'' using errcode = ''3D000''; end';
+create event trigger refuse on login execute function refuse();
+create database d_trigger_3;
+\\connect d_trigger_3
+create sequence numbers;
+grant usage on sequence numbers to public;
+create function refuse() returns event_trigger language plpgsql
+    as 'begin perform currval(''numbers''); end';
 create event trigger refuse on login execute function refuse();
 ";

@@ -22,13 +22,18 @@ CREATE ROLE \"CN=app\" LOGIN PASSWORD 'correct-pw-1';
 CREATE ROLE second LOGIN PASSWORD 'second-pw-2';
 CREATE ROLE certain LOGIN PASSWORD 'correct-pw-1';
 CREATE ROLE twofold LOGIN PASSWORD 'correct-pw-1';
+CREATE ROLE named LOGIN PASSWORD 'correct-pw-1';
+CREATE ROLE named_clear LOGIN PASSWORD 'correct-pw-1';
 CREATE DATABASE app;
 ";
 
-/// `certain` logs in with a certificate alone, `twofold` with one of the right authority and a password.
+/// `certain` logs in with a certificate alone, `twofold` with one of the right authority and a password, the others with
+/// one of their name and a password.
 const HBA: &str = "
 hostssl all certain all cert
 hostssl all twofold all scram-sha-256 clientcert=verify-ca
+hostssl all named all scram-sha-256 clientcert=verify-full
+hostssl all named_clear all password clientcert=verify-full
 host    all all     all scram-sha-256
 ";
 

@@ -73,6 +73,14 @@ fn short_error(wire: &mut Wire, sqlstate: &str, text: &str) -> std::io::Result<(
     wire.send(&message(b'E', format!("SFATAL\0C{sqlstate}\0M{text}\0\0").as_bytes()))
 }
 
+/// Asks for an MD5 response, and refuses like PgBouncer.
+fn passed_on(wire: &mut Wire, text: &str) -> std::io::Result<()> {
+    wire.read_packet()?;
+    wire.send(&message(b'R', b"\0\0\0\x05salt"))?;
+    wire.read_message()?;
+    wire.send(&message(b'E', format!("SFATAL\0C08P01\0M{text}\0\0").as_bytes()))
+}
+
 fn gateways() -> Vec<Row> {
     let gateway = |claim: &str, behaviour: Behaviour| row(claim).only(Version::V18).at(At::Fake(behaviour));
     vec![
@@ -95,6 +103,27 @@ fn gateways() -> Vec<Row> {
             short_error(wire, "XX000", "(EADDRNOTALLOWED) address not in tenant allow_list: {10, 0, 0, 1}")
         })
         .expect(middle("auth_request", "allow_list|blocked")),
+        // PgBouncer's auth_type=md5: it accepted the password, and passes on what the server said to it.
+        gateway("a pooler passes on that there is no such database", |wire| {
+            passed_on(wire, "database \"nope\" does not exist")
+        })
+        .knows(RIGHT)
+        .expect(failed("md5", "middle_refused").unproven().sqlstate("08P01")),
+        gateway("a pooler passes on that its own login failed", |wire| {
+            passed_on(wire, "password authentication failed for user \"pooler\"")
+        })
+        .knows(RIGHT)
+        .expect(failed("md5", "middle_refused").variant("server_login_failed").unproven().sqlstate("08P01")),
+        gateway("a pooler refuses the password itself", |wire| passed_on(wire, "password authentication failed"))
+            .password(WRONG)
+            .knows(RIGHT)
+            .expect(failed("md5", "password_mismatch").variant("unknown").proven().sqlstate("08P01")),
+        gateway("a server says something that begins like an error of PostgreSQL's", |wire| {
+            wire.read_packet()?;
+            wire.send(b"ERROR\r\n")?;
+            wire.end()
+        })
+        .expect(failed("auth_request", "not_postgres").variant("unknown").unproven().leg("server")),
         gateway("Neon misses the endpoint's name", |wire| {
             short_error(
                 wire,

@@ -131,6 +131,14 @@ fn parameters() -> Vec<Row> {
             .only(Version::V18)
             .database("d_trigger")
             .expect(failed("session_setup", "server_error").provable().sqlstate("P0001")),
+        row("a login trigger refuses with the SQLSTATE of a missing database")
+            .only(Version::V18)
+            .database("d_trigger_2")
+            .expect(failed("session_setup", "server_error").unproven().sqlstate("3D000")),
+        row("a login trigger fails with the SQLSTATE of a database that takes no connections")
+            .only(Version::V18)
+            .database("d_trigger_3")
+            .expect(failed("session_setup", "server_error").unproven().sqlstate("55000")),
         row("a library that the role's sessions load is missing")
             .user("app_preload")
             .expect(failed("session_setup", "server_error").provable().sqlstate("58P01")),

@@ -143,6 +143,9 @@ fn retries() -> Vec<Row> {
         retry("asyncpg tries again in plaintext after a wrong password", Who::Asyncpg).password(WRONG),
         retry("psql tries again in plaintext after a wrong password", Who::Psql).password(WRONG),
         retry("psycopg tries again in plaintext after a wrong password", Who::Psycopg).password(WRONG),
+        retry("psql tries again in plaintext, where a line rejects it", Who::Psql)
+            .database("d_tls_only")
+            .password(WRONG),
         row("a TLS login is not taken for the first half of a later plaintext failure")
             .after(Who::Psql, works_over_tls())
             .by(Who::Pg)

@@ -171,6 +171,19 @@ fn client_certificates() -> Vec<Row> {
             )
             .psql(certain())
             .expect(afterwards("expired|-")),
+        Row::new(
+            "clientcert=verify-full with a password: the proof is accepted, the name is not",
+            At::ClientCa,
+        )
+        .args("--server-tls require --server-cert {app.crt} --server-key {app.key}")
+        .psql(Login { user: "named".into(), ..login() })
+        .expect(fails("scram_server_final", "client_cert_rejected", "user_mismatch")),
+        // In clear nothing shows what the server looked at last.
+        Row::new("clientcert=verify-full with the expected password in clear", At::ClientCa)
+            .args("--server-tls require --server-cert {app.crt} --server-key {app.key}")
+            .knows("named_clear:correct-pw-1")
+            .psql(Login { user: "named_clear".into(), ..login() })
+            .expect(fails("password", "password_differs_on_server", "-").confidence("likely")),
         Row::new("pgwhy's certificate is another role's", At::ClientCa)
             .args("--server-tls require --server-cert {app.crt} --server-key {app.key}")
             .psql(certain())
