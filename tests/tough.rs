@@ -64,6 +64,19 @@ fn a_server_that_says_nothing_is_cut_off_at_the_deadline() {
     assert_eq!(rest(&mut server), b"");
 }
 
+/// The deadline is a minute here: who has left is not kept for it, and neither is the place that he took.
+#[test]
+fn a_client_that_gave_up_on_a_silent_server_is_reported_soon() {
+    let stage = Stage::new(|_| {});
+    let mut client = stage.connect();
+    client.write_all(STARTUP).unwrap();
+    let _server = stage.accept();
+    drop(client);
+    let attempt = stage.attempt();
+    assert_eq!(attempt.ending, Ending::Closed);
+    assert!(attempt.elapsed < Duration::from_secs(15), "{:?}", attempt.elapsed);
+}
+
 #[test]
 fn the_deadline_is_for_logins_only() {
     let stage = Stage::new(|config| config.limits.login_deadline = SOON);

@@ -14,21 +14,24 @@ use crate::support::certs::{Issued, Wish};
 use crate::support::client::{Login, Who};
 use crate::support::keeper::Scratch;
 use crate::support::peer::SSL_REQUEST;
-use crate::support::proxy::Proxy;
+use crate::support::proxy::{Proxy, handshakes};
 use crate::support::server::{Plan, Server, Version};
 use rustls::pki_types::ServerName;
 
 /// A good server for `app`.
 pub fn server() -> Server {
-    let plan = Plan {
+    Server::start(Version::V15, &plan())
+}
+
+fn plan() -> Plan {
+    Plan {
         hba: "host all all all scram-sha-256\n".into(),
         sql: "CREATE ROLE app LOGIN PASSWORD 'correct-pw-1'; CREATE DATABASE app OWNER app;".into(),
         tls: true,
         files: files().good.files(&files().ca.pem()),
         conf: "ssl_ca_file = ''\n".into(),
         ..Plan::default()
-    };
-    Server::start(Version::V15, &plan)
+    }
 }
 
 /// TLS as any client would begin it; the certificate that it was shown.
@@ -201,4 +204,24 @@ fn a_hangup_reads_the_files_again_and_no_connection_is_lost() {
     rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
     comes(&proxy, &second);
     goes_on(old);
+}
+
+/// pg_hba.conf is read for the connection that the server sees, which has TLS although the client's has none.
+#[test]
+fn lines_for_tls_decide_where_the_servers_leg_has_it() {
+    let hba = "hostssl all all all scram-sha-256\nhostnossl all all all reject\n";
+    let plan = Plan { hba: hba.into(), ..plan() };
+    let server = Server::start(Version::V15, &plan);
+    let dir = Scratch::new();
+    let file = dir.write("pg_hba.conf", hba).display().to_string();
+    let args = ["--server-tls", "require", "--hba", &file, "--pg-version", "15"].map(str::to_owned);
+    let mut proxy = Proxy::start(&format!("127.0.0.1:{}", server.port), &args);
+    let wrong = Login { password: Some("wrong-pw-3".into()), ..with("disable") };
+    assert!(!Who::Psql.log_in(proxy.addr, &wrong).ok);
+    assert!(Who::Psql.log_in(proxy.addr, &with("disable")).ok);
+    let seen = handshakes(&proxy.finish());
+    assert_eq!(seen[0]["cause"], "password_rejected", "{}", seen[0]);
+    assert_eq!(seen[1]["outcome"], "ok", "{}", seen[1]);
+    let warned = seen[1]["warnings"].to_string();
+    assert!(!warned.contains("hba_not_reloaded"), "{warned}");
 }
