@@ -123,3 +123,25 @@ fn nothing_leaks_when_no_password_is_expected() {
         check(format, |server| format!("127.0.0.1:{}", server.port));
     }
 }
+
+/// A program that swaps user and password sends the password in clear, and the server repeats it.
+#[test]
+fn a_password_in_the_users_place_is_not_repeated() {
+    let server = server();
+    let password = PLANTED.replace('%', "%25").replace('#', "%23").replace('$', "%24");
+    let upstream = format!("postgresql://scram:{password}@127.0.0.1:{}/postgres", server.port);
+    for format in ["json", "human"] {
+        let arguments = ["--format", format].map(String::from);
+        let mut proxy = Proxy::start_logging(&upstream, &arguments, "trace");
+        let swapped = Login {
+            user: PLANTED.into(),
+            password: Some("scram".into()),
+            database: Some("postgres".into()),
+            ..Login::default()
+        };
+        assert!(!Who::Psql.log_in(proxy.addr, &swapped).ok);
+        let text = proxy.finish().join("\n") + &proxy.stderr();
+        assert!(!text.contains(PLANTED), "{format}: {text}");
+        assert!(text.contains("the two are swapped"), "{format}: {text}");
+    }
+}

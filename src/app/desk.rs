@@ -27,6 +27,7 @@ use crate::secret::Secret;
 
 use super::baseline::{Success, Successes};
 use super::capture::{Keeper, Recorder, Session, Talk};
+use super::conceal::conceal;
 use super::judging::{KeyCache, exchange, judgement};
 use super::output::Dress;
 use super::sources::{Gathered, Sources};
@@ -356,6 +357,9 @@ impl Clerk {
         report.elapsed = attempt.elapsed;
         self.history.complete(&mut report, &profile, ended);
         self.history.remember(&report, &client_host, profile, ended, attempt);
+        if let Some(expected) = &self.setting.expected {
+            conceal(&mut report, expected);
+        }
         report
     }
 }

@@ -13,6 +13,7 @@ mod baseline;
 pub mod ca;
 pub mod capture;
 pub mod cli;
+mod conceal;
 pub mod config;
 mod demo;
 mod desk;

@@ -148,8 +148,11 @@ fn server_left(record: &Record, step: Step, at: Duration) -> Finding {
     let evidence = format!("{} {:.1} s after the last message", ending(record), waited.as_secs_f64());
     // authentication_timeout counts from the startup packet on, and the server says nothing to a
     // client that is not logged in yet (ProcessInterrupts, postgres.c).
-    let since_startup =
-        at.saturating_sub(record.startup.as_ref().map_or(Duration::ZERO, |startup| startup.at));
+    let (began, what) = match &record.startup {
+        Some(startup) => (startup.at, "the startup packet"),
+        None => (Duration::ZERO, "the connection began"),
+    };
+    let since_startup = at.saturating_sub(began);
     if record.session.authenticated.is_none()
         && is_round(since_startup)
         && waited >= Duration::from_millis(500)
@@ -157,10 +160,8 @@ fn server_left(record: &Record, step: Step, at: Duration) -> Finding {
         if let Some(finding) = lacks_method(record, step).filter(|_| awaits_client(record)) {
             return finding.and(evidence);
         }
-        return Finding::likely(step, Cause::AuthTimeout, evidence).and(format!(
-            "{:.1} s after the startup packet: authentication_timeout",
-            since_startup.as_secs_f64()
-        ));
+        return Finding::likely(step, Cause::AuthTimeout, evidence)
+            .and(format!("{:.1} s after {what}: authentication_timeout", since_startup.as_secs_f64()));
     }
     Finding::possible(step, Cause::ServerLeft, evidence).or(&[Cause::AuthTimeout]).ask(&["--server-log"])
 }
@@ -226,7 +227,8 @@ fn version_not_shared(record: &Record, step: Step) -> Option<Finding> {
     }
     let (newest, _) = record.negotiations.first()?;
     let newest = if *newest < 0x1_0000 { 0x3_0000 + newest } else { *newest };
-    (newest < asked).then(|| {
+    // Nobody insists on a version that does not exist.
+    (newest < asked && asked != GREASE).then(|| {
         let version = crate::handshake::ladder::version;
         let evidence = format!(
             "the client asked for protocol {}, the server speaks at most {} (NegotiateProtocolVersion)",

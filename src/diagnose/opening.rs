@@ -33,6 +33,16 @@ pub(super) fn not_a_client(record: &Record, context: &Context<'_>) -> Option<Fin
             )
         }
         Some(First::Http) => probe(Step::Startup, "http", "its first bytes are an HTTP request".into()),
+        // A client all the same, and each of its logins fails.
+        Some(First::Malformed { length }) if PROXY_PROTOCOL.contains(&length.to_be_bytes()) => {
+            let evidence = "its first bytes are a PROXY protocol header, which PostgreSQL does not know";
+            let finding = Finding::proven(Step::Startup, Cause::StartupMalformed, evidence);
+            Some(
+                finding
+                    .summary("what stands in front of pgwhy sends a PROXY protocol header before the client's bytes")
+                    .fix("turn the PROXY protocol off for this target in the load balancer (haproxy: no send-proxy)"),
+            )
+        }
         Some(First::Malformed { length }) if length > ABSURD_LENGTH => {
             let evidence = format!("its first four bytes would be the length of a packet of {length} bytes");
             probe(Step::Startup, "garbage", evidence)
@@ -52,6 +62,9 @@ pub(super) fn not_a_client(record: &Record, context: &Context<'_>) -> Option<Fin
         _ => None,
     }
 }
+
+/// How the PROXY protocol begins, in its versions 1 and 2.
+const PROXY_PROTOCOL: [[u8; 4]; 2] = [*b"PROX", *b"\r\n\r\n"];
 
 /// No startup packet, or one that can't be used.
 pub(super) fn broken_start(record: &Record, context: &Context<'_>) -> Option<Finding> {

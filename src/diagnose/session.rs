@@ -52,6 +52,10 @@ fn not_accepting(error: &ErrorSeen) -> Finding {
 }
 
 fn database_missing(record: &Record, error: &ErrorSeen) -> Finding {
+    // It was there: dropped or renamed this moment, or its directory is gone.
+    if let Some(detail) = error.text(b'D') {
+        return Finding::likely(STEP, Cause::DatabaseMissing, said(error)).and(detail);
+    }
     let name = record.database().unwrap_or_default();
     let given =
         record.startup.as_ref().and_then(|startup| startup.get("database")).filter(|name| !name.is_empty());
@@ -131,6 +135,17 @@ pub(super) fn missing_variant(name: &[u8]) -> Option<&'static str> {
     }
 }
 
+/// Whether a name stands there, and not only as a part of a longer one.
+fn has_word(text: &[u8], name: &[u8]) -> bool {
+    let is_part = |byte: Option<&u8>| {
+        byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.'))
+    };
+    let mut places = text.windows(name.len()).enumerate().filter(|(_, part)| *part == name);
+    places.any(|(at, _)| {
+        !is_part(at.checked_sub(1).and_then(|before| text.get(before))) && !is_part(text.get(at + name.len()))
+    })
+}
+
 /// A startup parameter became a setting that the server refuses.
 fn parameter(record: &Record, error: &ErrorSeen, code: &str) -> Option<Finding> {
     let variant = match code {
@@ -144,7 +159,7 @@ fn parameter(record: &Record, error: &ErrorSeen, code: &str) -> Option<Finding> 
     let message = error.get(b'M').unwrap_or_default();
     // The server writes a setting's name in its own case (`TimeZone`), the client in any.
     let message = message.to_ascii_lowercase();
-    let named = |key: &[u8]| !key.is_empty() && contains(&message, &key.to_ascii_lowercase());
+    let named = |key: &[u8]| !key.is_empty() && has_word(&message, &key.to_ascii_lowercase());
     let own = |key: &[u8]| matches!(key, b"user" | b"database" | b"replication" | b"options");
     let keys = startup.parameters.iter().map(|(key, _)| key.as_slice());
     let key = keys.filter(|key| !own(key) && named(key)).max_by_key(|key| key.len());
