@@ -30,6 +30,7 @@ use super::capture::{Keeper, Recorder, Session, Talk};
 use super::judging::{KeyCache, exchange, judgement};
 use super::output::Dress;
 use super::sources::{Gathered, Sources};
+use super::stderr;
 use super::tray::{Haste, Tray};
 
 /// Attempts that may wait; each holds a record of a few kilobytes.
@@ -170,7 +171,9 @@ impl Desk {
         let unwritten = if self.thread.is_finished() { 0 } else { self.tray.len() as u64 };
         let dropped = self.dropped.load(Ordering::Relaxed) + unwritten;
         if dropped > 0 {
-            eprintln!("pgwhy: {dropped} reports were not written: standard output was too slow for them");
+            stderr::say(format_args!(
+                "{dropped} reports were not written: standard output was too slow for them"
+            ));
         }
     }
 }

@@ -17,12 +17,12 @@ use crate::handshake::{Attention, Record};
 use crate::net::{Attempt, DialAttempt, DialError, Ending, OpaqueFacts, PeerAddr};
 use crate::report::{Report, Tls};
 
-use super::Failure;
 use super::cli::{ChoiceArgs, Show, ShowArgs};
 use super::config::expectation;
 use super::desk::{Captured, Clerk, Setting, way};
 use super::output::Dress;
 use super::sources::Sources;
+use super::{Failure, stderr};
 
 /// Reads every file and reports every login.
 pub(super) fn run(args: &ShowArgs) -> Result<ExitCode, Failure> {
@@ -52,7 +52,7 @@ pub(super) fn run(args: &ShowArgs) -> Result<ExitCode, Failure> {
         match read {
             Ok(tally) => total.add(tally),
             Err(failure) => {
-                eprintln!("pgwhy: {}", failure.text);
+                stderr::say(&failure.text);
                 total.unreadable_files += 1;
             }
         }
@@ -62,7 +62,7 @@ pub(super) fn run(args: &ShowArgs) -> Result<ExitCode, Failure> {
             _ => {}
         }
     }
-    eprintln!("pgwhy: {}", total.line());
+    stderr::say(total.line());
     Ok(match (total.unreadable_files, shown_failed) {
         (1.., _) => ExitCode::from(2),
         (0, true) => ExitCode::from(1),
@@ -90,9 +90,9 @@ pub(super) fn keys(path: Option<&Path>) -> Result<KeyLog, Failure> {
     file.read_to_end(&mut text).map_err(refused)?;
     keys.read(&text);
     match keys.counts() {
-        (0, _) => eprintln!("pgwhy: --keylog {}: there are no keys in it", path.display()),
+        (0, _) => stderr::say(format_args!("--keylog {}: there are no keys in it", path.display())),
         (_, 0) => {}
-        (_, broken) => eprintln!("pgwhy: --keylog {}: {broken} lines can't be read", path.display()),
+        (_, broken) => stderr::say(format_args!("--keylog {}: {broken} lines can't be read", path.display())),
     }
     Ok(keys)
 }
@@ -145,11 +145,11 @@ pub(super) fn logins(
         }
     }
     if let Some(trouble) = blocks.trouble() {
-        eprintln!("pgwhy: {shown}: {trouble}; what came before it is shown");
+        stderr::say(format_args!("{shown}: {trouble}; what came before it is shown"));
     }
     if let Some(link) = table.tally().unknown_link {
         let name = link::name(link);
-        eprintln!("pgwhy: {shown}: packets of link type {link} ({name}) are not read");
+        stderr::say(format_args!("{shown}: packets of link type {link} ({name}) are not read"));
     }
     Ok(table.tally())
 }
@@ -378,14 +378,14 @@ impl Progress {
         }
         self.shown = true;
         match (position * 100).checked_div(self.length) {
-            Some(percent) => eprint!("\rpgwhy: {percent} %, {connections} connections "),
-            None => eprint!("\rpgwhy: {} MB, {connections} connections ", position >> 20),
+            Some(percent) => stderr::write(format_args!("\rpgwhy: {percent} %, {connections} connections ")),
+            None => stderr::write(format_args!("\rpgwhy: {} MB, {connections} connections ", position >> 20)),
         }
     }
 
     fn end(&self) {
         if self.shown {
-            eprint!("\r\x1b[K");
+            stderr::write("\r\x1b[K");
         }
     }
 }

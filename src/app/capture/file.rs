@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
-use crate::app::Failure;
+use crate::app::{Failure, stderr};
 use crate::capture::blank::{Keep, blank};
 use crate::capture::write::{Flow, Login, login, section};
 use crate::net::Closed;
@@ -149,7 +149,7 @@ impl Writer {
         if self.regular && metadata.len() > 0 {
             self.length = whole_blocks(&mut file, metadata.len())?;
             if self.length < metadata.len() {
-                eprintln!("pgwhy: {}: its last block was cut short, and is removed", path.display());
+                stderr::say(format_args!("{}: its last block was cut short, and is removed", path.display()));
                 file.set_len(self.length)?;
             }
         }
@@ -262,7 +262,7 @@ impl Writer {
     /// Says once that something is wrong, until it is right again.
     fn complain(&mut self, error: &io::Error) {
         if !std::mem::replace(&mut self.complained, true) {
-            eprintln!("pgwhy: --capture: {error}; logins go on, and are not captured");
+            stderr::say(format_args!("--capture: {error}; logins go on, and are not captured"));
         }
     }
 }
