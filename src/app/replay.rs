@@ -20,6 +20,7 @@ use crate::capture::script::{Script, Which};
 use crate::capture::tls::KeyLog;
 use crate::diagnose::{Context, Outcome, diagnose};
 use crate::handshake::{Attention, Chunk, Close, Observer, Side, Step};
+use crate::report::escape::visible;
 use crate::report::{Report, Way};
 use crate::wire::frame::{Frame, Framer, Kind, MAX_SLICE};
 
@@ -71,7 +72,8 @@ fn choose(args: &ReplayArgs, file: &Path) -> Result<(Which, String), Failure> {
             Which { client: conversation.client, server: conversation.server, began: conversation.began };
         let id = conversation.facts.as_ref().map(|facts| facts.id.clone());
         let number = conversation.number.to_string();
-        let name = id.clone().unwrap_or_else(|| number.clone());
+        // Whoever made the capture chose it.
+        let name = id.as_deref().map_or_else(|| number.clone(), visible);
         let wanted = match &args.login {
             Some(wanted) => id.as_ref() == Some(wanted) || number == *wanted,
             None => failed(&conversation),
