@@ -17,7 +17,8 @@ use crate::net::Closed;
 
 use super::{Entry, Part, ended};
 
-/// Sessions whose packets are being written, and refused logins whose end is still to come; more are left out.
+/// Sessions whose packets are being written, and refused logins whose end is still to come; beyond that
+/// the oldest is followed no further.
 const SESSIONS: usize = 4_096;
 
 /// Where to write, and how much.
@@ -188,9 +189,12 @@ impl Writer {
         );
         if self.put(&out)
             && (entry.ends_later || (self.keep.queries && entry.goes_on))
-            && self.sessions.len() < SESSIONS
             && let Some(flow) = flow
         {
+            // The end of one may have been dropped, so that it would stay for ever: the oldest goes.
+            if self.sessions.len() >= SESSIONS {
+                self.sessions.pop_first();
+            }
             self.sessions.insert(entry.number, flow);
         }
         self.buffer = out;
