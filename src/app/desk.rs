@@ -438,7 +438,8 @@ impl History {
     /// Fills in what needs history.
     fn complete(&mut self, report: &mut Report, profile: &Profile, ended: SystemTime) {
         if let (Some(address), Some(version)) = (&report.server.address, &report.server.version) {
-            if self.versions.len() < VERSIONS {
+            // A server that is known may have been upgraded.
+            if self.versions.len() < VERSIONS || self.versions.contains_key(address) {
                 self.versions.insert(address.clone(), version.clone());
             }
         } else if let Some(address) = &report.server.address {
