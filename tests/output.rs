@@ -5,7 +5,7 @@
 mod support;
 
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
@@ -120,7 +120,7 @@ fn a_stalled_pipe_for_both_outputs_delays_no_login_and_no_end() {
         proxy_with(&server, &[], Stdio::from(writer.try_clone().expect("a copy")), writer.into());
     // More than pipe and queue hold: what is dropped is told on the same stalled pipe.
     for _ in 0..8_000 {
-        drop(Wire::connect(addr).expect("pgwhy accepts"));
+        drop(TcpStream::connect_timeout(&addr, support::DEADLINE).expect("pgwhy accepts"));
     }
     let slowest = (0..20).map(|_| log_in(addr)).max().expect("twenty");
     assert!(slowest < Duration::from_secs(5), "a login took {slowest:?}");
