@@ -26,6 +26,7 @@ use crate::handshake::{Chunk, Close, Side};
 use crate::net::{Attempt, Closed, Ending, On};
 use crate::report::Report;
 
+pub(super) use facts::identify;
 pub use facts::report_of;
 use file::{Target, Writer};
 
