@@ -119,3 +119,36 @@ async fn carry(mut from: ReadHalf<Stream>, mut to: WriteHalf<Stream>, carried: &
 
 /// Read at once in each direction.
 const BUFFER: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::net::UnixStream;
+
+    use super::super::endpoint::Socket;
+    use super::*;
+
+    /// A leg, and the other end of it.
+    fn leg() -> (Stream, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        (Stream::Plain(Socket::Unix(tokio::net::UnixStream::from_std(ours).unwrap())), theirs)
+    }
+
+    #[tokio::test]
+    async fn what_a_server_said_before_it_went_is_carried_whichever_direction_comes_first() {
+        // Which one that is chance decides.
+        for _ in 0..50 {
+            let ((client, mut user), (server, mut backend)) = (leg(), leg());
+            backend.write_all(b"FATAL").unwrap();
+            drop(backend);
+            user.write_all(b"a query").unwrap();
+            let (up, down) = (AtomicU64::new(0), AtomicU64::new(0));
+            user.shutdown(std::net::Shutdown::Write).unwrap();
+            both(client, server, (&up, &down)).await;
+            let mut heard = Vec::new();
+            user.read_to_end(&mut heard).unwrap();
+            assert_eq!(heard, b"FATAL");
+        }
+    }
+}
