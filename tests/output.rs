@@ -5,10 +5,12 @@
 mod support;
 
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use support::keeper;
 use support::peer::Wire;
 use support::server::{Plan, Server, Version, free_port};
@@ -21,11 +23,15 @@ fn server() -> Server {
 /// The proxy with a standard output of the test's choice, on a port of the test's choice: its first
 /// line may never arrive.
 fn proxy(server: &Server, stdout: Stdio) -> (Child, SocketAddr) {
+    proxy_with(server, &[], stdout, Stdio::piped())
+}
+
+fn proxy_with(server: &Server, arguments: &[&str], stdout: Stdio, stderr: Stdio) -> (Child, SocketAddr) {
     let addr = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let mut command = Command::new(env!("CARGO_BIN_EXE_pgwhy"));
     command.args(["proxy", "--format", "json", "--listen", &addr.to_string()]);
     command.args(["--upstream", &format!("127.0.0.1:{}", server.port)]);
-    command.env_clear().stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped());
+    command.args(arguments).env_clear().stdin(Stdio::null()).stdout(stdout).stderr(stderr);
     let child = command.spawn().expect("pgwhy can be run");
     keeper::watch(child.id());
     let until = Instant::now() + support::DEADLINE;
@@ -43,6 +49,19 @@ fn end(mut child: Child) -> String {
     let mut log = String::new();
     child.stderr.take().expect("a pipe").read_to_string(&mut log).expect("text");
     log
+}
+
+fn signal(child: &Child, signal: Signal) {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a process id");
+    kill_process(pid, signal).expect("it runs");
+}
+
+/// Whether it ends by itself.
+fn ended(mut child: Child) -> bool {
+    keeper::forget(child.id());
+    let (told, seen) = channel();
+    std::thread::spawn(move || told.send(child.wait().expect("its child").success()));
+    seen.recv_timeout(support::DEADLINE).unwrap_or_default()
 }
 
 fn log_in(addr: SocketAddr) -> Duration {
@@ -91,4 +110,52 @@ fn a_closed_output_costs_the_reports_and_nothing_else() {
     }
     assert!(child.try_wait().expect("a state").is_none(), "pgwhy goes on");
     end(child);
+}
+
+#[test]
+fn a_stalled_pipe_for_both_outputs_delays_no_login_and_no_end() {
+    let server = server();
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let (child, addr) =
+        proxy_with(&server, &[], Stdio::from(writer.try_clone().expect("a copy")), writer.into());
+    // More than pipe and queue hold: what is dropped is told on the same stalled pipe.
+    for _ in 0..8_000 {
+        drop(TcpStream::connect_timeout(&addr, support::DEADLINE).expect("pgwhy accepts"));
+    }
+    let slowest = (0..20).map(|_| log_in(addr)).max().expect("twenty");
+    assert!(slowest < Duration::from_secs(5), "a login took {slowest:?}");
+    signal(&child, Signal::TERM);
+    assert!(ended(child), "pgwhy ends when it is told to");
+    drop(reader);
+}
+
+#[test]
+fn a_closed_standard_error_costs_neither_the_capture_nor_a_session() {
+    let server = server();
+    let dir = tempfile::tempdir().expect("a directory");
+    let capture = dir.path().join("logins.pcapng");
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    // `2>&1 | head -1`: the first report can't be written, and that can't be told either.
+    drop(reader);
+    let arguments = ["--capture", capture.to_str().expect("text"), "--capture-what", "all"];
+    let (child, addr) =
+        proxy_with(&server, &arguments, Stdio::from(writer.try_clone().expect("a copy")), writer.into());
+    for _ in 0..20 {
+        log_in(addr);
+    }
+    let mut session = Wire::log_in_by_trust(addr, "app", "postgres").expect("a login");
+    signal(&child, Signal::INT);
+    while Wire::connect(addr).is_ok() {
+        std::thread::yield_now();
+    }
+    session.message(b'Q', b"SELECT 1\0").expect("the session goes on");
+    session.read_until(b'Z').expect("the session goes on");
+    session.message(b'X', b"").expect("the session goes on");
+    session.end().expect("an end");
+    drop(session);
+    assert!(ended(child), "pgwhy ends when the last session does");
+    let mut show = Command::new(env!("CARGO_BIN_EXE_pgwhy"));
+    let shown = show.args(["show", "--format", "json"]).arg(&capture).output().expect("pgwhy can be run");
+    let shown = String::from_utf8_lossy(&shown.stdout).matches("\"outcome\":\"ok\"").count();
+    assert_eq!(shown, 21, "every login is in the capture");
 }

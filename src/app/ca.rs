@@ -10,7 +10,7 @@ use clap::Args;
 use crate::certs::Certificate;
 use crate::secret::Secret;
 
-use super::Failure;
+use super::{Failure, stderr};
 
 /// Options of `pgwhy ca`.
 #[derive(Debug, Args)]
@@ -42,10 +42,10 @@ pub(super) fn run(args: &CaArgs) -> Result<(), Failure> {
     let (certificate, key) = (dir.join(CERTIFICATE), dir.join(KEY));
     if certificate.exists() && key.exists() {
         println!("{}", certificate.display());
-        eprintln!(
-            "pgwhy: the authority was there already; remove both files of {} for a new one",
+        stderr::say(format_args!(
+            "the authority was there already; remove both files of {} for a new one",
             dir.display()
-        );
+        ));
         return Ok(());
     }
     let failed = |what: &Path, error: io::Error| Failure::failed(format!("{}: {error}", what.display()));
@@ -55,7 +55,7 @@ pub(super) fn run(args: &CaArgs) -> Result<(), Failure> {
     write(&key, 0o600, made.key.expose()).map_err(|error| failed(&key, error))?;
     write(&certificate, 0o644, &made.certificate).map_err(|error| failed(&certificate, error))?;
     println!("{}", certificate.display());
-    eprintln!("pgwhy: made; clients that trust this certificate believe those that pgwhy proxy makes");
+    stderr::say("made; clients that trust this certificate believe those that pgwhy proxy makes");
     Ok(())
 }
 

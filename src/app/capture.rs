@@ -26,11 +26,12 @@ use crate::handshake::{Chunk, Close, Side};
 use crate::net::{Attempt, Closed, Ending, On};
 use crate::report::Report;
 
+pub(super) use facts::identify;
 pub use facts::report_of;
 use file::{Target, Writer};
 
-use super::Failure;
 use super::cli::{CaptureArgs, Which};
+use super::{Failure, stderr};
 
 /// Bytes kept of one login: a long one has 10 KiB, a token of the longest kind 64 KiB.
 const PER_LOGIN: usize = 96 * 1024;
@@ -386,7 +387,7 @@ impl Recorder {
         }
         let dropped = self.dropped.load(Ordering::Relaxed);
         if dropped > 0 {
-            eprintln!("pgwhy: {dropped} parts of the capture were not written");
+            stderr::say(format_args!("{dropped} parts of the capture were not written"));
         }
     }
 }

@@ -13,9 +13,9 @@ use crate::net::{Listen, PeerAddr, Upstream, UpstreamHost};
 use crate::password::Expected;
 use crate::secret::Secret;
 
-use super::Failure;
 use super::cli::{ProxyArgs, may_hold_password};
 use super::tls::Hints;
+use super::{Failure, stderr};
 
 /// Where the proxy leads, and what is known about it.
 pub(super) struct Target {
@@ -63,7 +63,7 @@ pub(super) fn target(args: &ProxyArgs) -> Result<Target, Failure> {
     };
     let worth_telling = |problem: &&Problem| problem.severity > Severity::Info;
     for problem in conninfo.problems.iter().filter(worth_telling) {
-        eprintln!("pgwhy: {place}: {problem}");
+        stderr::say(format_args!("{place}: {problem}"));
     }
     let expected = expected(args.context.password_file.as_deref(), &conninfo, &place, others)?;
     let demands = demands(&conninfo, &place, &environment);

@@ -31,6 +31,7 @@ use super::conceal::conceal;
 use super::judging::{KeyCache, exchange, judgement};
 use super::output::Dress;
 use super::sources::{Gathered, Sources};
+use super::stderr;
 use super::tray::{Haste, Tray};
 
 /// Attempts that may wait; each holds a record of a few kilobytes.
@@ -171,7 +172,9 @@ impl Desk {
         let unwritten = if self.thread.is_finished() { 0 } else { self.tray.len() as u64 };
         let dropped = self.dropped.load(Ordering::Relaxed) + unwritten;
         if dropped > 0 {
-            eprintln!("pgwhy: {dropped} reports were not written: standard output was too slow for them");
+            stderr::say(format_args!(
+                "{dropped} reports were not written: standard output was too slow for them"
+            ));
         }
     }
 }
@@ -439,7 +442,8 @@ impl History {
     /// Fills in what needs history.
     fn complete(&mut self, report: &mut Report, profile: &Profile, ended: SystemTime) {
         if let (Some(address), Some(version)) = (&report.server.address, &report.server.version) {
-            if self.versions.len() < VERSIONS {
+            // A server that is known may have been upgraded.
+            if self.versions.len() < VERSIONS || self.versions.contains_key(address) {
                 self.versions.insert(address.clone(), version.clone());
             }
         } else if let Some(address) = &report.server.address {

@@ -27,6 +27,7 @@ mod replay;
 mod report;
 mod show;
 mod sources;
+mod stderr;
 pub mod tls;
 mod tray;
 
@@ -34,6 +35,12 @@ use cli::{Cli, Command};
 
 /// Runs the program and returns its exit code: 0 well, 1 it failed, 2 it was asked wrongly.
 pub fn main() -> ExitCode {
+    let code = run();
+    stderr::settle();
+    code
+}
+
+fn run() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return not_understood(&error),
@@ -63,7 +70,7 @@ pub fn main() -> ExitCode {
 }
 
 fn fail(failure: &Failure) -> ExitCode {
-    eprintln!("pgwhy: {}", failure.text);
+    stderr::say(&failure.text);
     ExitCode::from(failure.code)
 }
 
@@ -95,21 +102,26 @@ impl From<io::Error> for Failure {
 fn log_to_stderr() {
     let filter = match std::env::var("PGWHY_LOG") {
         Ok(text) => EnvFilter::try_new(&text).unwrap_or_else(|error| {
-            eprintln!("pgwhy: PGWHY_LOG: {error}; write for example debug or pgwhy=trace");
+            stderr::say(format_args!("PGWHY_LOG: {error}; write for example debug or pgwhy=trace"));
             EnvFilter::new("warn")
         }),
         Err(_) => EnvFilter::new("warn"),
     };
     let colour = output::wants_colour(&io::stderr());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colour).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(|| stderr::Log)
+        .with_ansi(colour)
+        .log_internal_errors(false)
+        .init();
 }
 
 /// Help and version come here too: clap calls them errors that go to standard output.
 fn not_understood(error: &clap::Error) -> ExitCode {
     let safe = cli::without_secrets(&error.render().to_string(), std::env::args_os());
-    // Nobody is left to be told when standard error is closed.
+    // Nobody is left to be told when standard output is closed.
     match safe {
-        Some(text) if error.use_stderr() => eprint!("{text}"),
+        Some(text) if error.use_stderr() => stderr::write(text),
         _ => drop(error.print()),
     }
     if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS }

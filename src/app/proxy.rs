@@ -12,7 +12,6 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::net::{self, Limits, PeerAddr, Proxy, ProxyHandle, TlsConfig, Upstream};
 
-use super::Failure;
 use super::capture::{self, Keeper, Recorder};
 use super::cli::ProxyArgs;
 use super::config::{Target, listen, target};
@@ -20,6 +19,7 @@ use super::desk::{Desk, Inbox, Setting};
 use super::output::Dress;
 use super::sources::Sources;
 use super::tls::{self, Renewal};
+use super::{Failure, stderr};
 
 /// Runs until it is told to stop.
 pub(super) fn run(args: &ProxyArgs) -> Result<(), Failure> {
@@ -54,7 +54,7 @@ pub(super) fn run(args: &ProxyArgs) -> Result<(), Failure> {
         }
     };
     if let Some(warning) = admin.and_then(|admin| admin.never_through(handle.addrs())) {
-        eprintln!("pgwhy: {warning}");
+        stderr::say(warning);
     }
     for addr in handle.addrs() {
         inbox.line(dress.listening(&addr.to_string(), &target.shown(), target.through(addr).as_deref()));
@@ -117,6 +117,8 @@ struct Signals {
 }
 
 fn bind(config: net::Config, inbox: &Arc<Inbox>) -> Result<ProxyHandle, Failure> {
+    // What is said from here on may be said by a thread that carries logins.
+    stderr::detach()?;
     let wanted = config.listen.clone();
     Proxy::run(config, Arc::clone(inbox) as Arc<dyn net::Sink>).map_err(|error| {
         let wanted: Vec<String> = wanted.iter().map(ToString::to_string).collect();
@@ -152,9 +154,9 @@ async fn until_told(handle: &ProxyHandle, drain: Duration, mut signals: Signals,
         }
         if !told && handle.connections() > 0 {
             let open = handle.connections();
-            eprintln!(
-                "pgwhy: no new connections; open ones ({open}) may go on for {drain:?}, a second signal ends them"
-            );
+            stderr::say(format_args!(
+                "no new connections; open ones ({open}) may go on for {drain:?}, a second signal ends them"
+            ));
         }
         told = true;
         handle.shutdown(drain);

@@ -20,6 +20,7 @@ use crate::capture::script::{Script, Which};
 use crate::capture::tls::KeyLog;
 use crate::diagnose::{Context, Outcome, diagnose};
 use crate::handshake::{Attention, Chunk, Close, Observer, Side, Step};
+use crate::report::escape::visible;
 use crate::report::{Report, Way};
 use crate::wire::frame::{Frame, Framer, Kind, MAX_SLICE};
 
@@ -31,6 +32,8 @@ use super::show::logins;
 
 /// How long the other side may take for its next message.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a connection may take in all: byte by byte, its patience would never end.
+const WHOLE: Duration = Duration::from_secs(600);
 
 /// Plays.
 pub(super) fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
@@ -71,7 +74,8 @@ fn choose(args: &ReplayArgs, file: &Path) -> Result<(Which, String), Failure> {
             Which { client: conversation.client, server: conversation.server, began: conversation.began };
         let id = conversation.facts.as_ref().map(|facts| facts.id.clone());
         let number = conversation.number.to_string();
-        let name = id.clone().unwrap_or_else(|| number.clone());
+        // Whoever made the capture chose it.
+        let name = id.as_deref().map_or_else(|| number.clone(), visible);
         let wanted = match &args.login {
             Some(wanted) => id.as_ref() == Some(wanted) || number == *wanted,
             None => failed(&conversation),
@@ -113,6 +117,8 @@ struct Link {
     framer: Framer,
     observer: Observer,
     began: Instant,
+    /// Nothing is read after this.
+    until: Instant,
     time: SystemTime,
     ended: bool,
 }
@@ -134,12 +140,11 @@ enum Word {
 
 impl Link {
     fn new(stream: TcpStream, other: Side) -> io::Result<Self> {
-        stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;
         let (framer, observer) = (Framer::default(), Observer::new());
         let (began, time) = (Instant::now(), SystemTime::now());
-        Ok(Self { stream, other, framer, observer, began, time, ended: false })
+        Ok(Self { stream, other, framer, observer, began, until: began + WHOLE, time, ended: false })
     }
 
     fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -149,10 +154,19 @@ impl Link {
         Ok(())
     }
 
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.until.saturating_duration_since(Instant::now()).min(PATIENCE);
+        if left.is_zero() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.stream.set_read_timeout(Some(left))?;
+        self.stream.read(buffer)
+    }
+
     /// Reads more; `false` at the end.
     fn more(&mut self) -> bool {
         let mut buffer = vec![0; MAX_SLICE];
-        let (count, how) = match self.stream.read(&mut buffer) {
+        let (count, how) = match self.read(&mut buffer) {
             Ok(0) => (0, Close::Eof),
             Ok(count) => (count, Close::Eof),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => (0, Close::Deadline),

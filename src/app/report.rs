@@ -15,11 +15,11 @@ use crate::report::Report;
 use crate::report::diff::{Comparison, Login};
 use crate::report::page::{Packets, Page, Sheet, html, markdown};
 
-use super::Failure;
 use super::cli::{ChoiceArgs, PageFormat, ReportArgs, Show};
 use super::desk::Clerk;
 use super::output::Dress;
 use super::show::{Counts, clerk, keys, logins, report, wanted};
+use super::{Failure, stderr};
 
 /// Logins on a page: more are no reading for anybody, and each takes some 20 kB of it.
 const SHEETS: usize = 50;
@@ -46,7 +46,7 @@ pub(super) fn run(args: &ReportArgs) -> Result<ExitCode, Failure> {
         match read {
             Ok(tally) => counts.add(tally),
             Err(failure) => {
-                eprintln!("pgwhy: {}", failure.text);
+                stderr::say(&failure.text);
                 counts.unreadable_files += 1;
             }
         }
@@ -63,7 +63,7 @@ pub(super) fn run(args: &ReportArgs) -> Result<ExitCode, Failure> {
         None => super::print(text.as_bytes())?,
     }
     io::stdout().flush()?;
-    eprintln!("pgwhy: {}", page.counts);
+    stderr::say(&page.counts);
     Ok(if unreadable > 0 { ExitCode::from(2) } else { ExitCode::SUCCESS })
 }
 

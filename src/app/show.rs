@@ -7,22 +7,23 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use crate::capture::conversation::{Conversation, Dialled, Table, Tally};
-use crate::capture::facts::{Facts, LegFacts};
+use crate::capture::facts::Facts;
 use crate::capture::read::blocks::Blocks;
 use crate::capture::read::link;
 use crate::capture::tls::KeyLog;
 use crate::diagnose::context::{Dial, DialFault};
-use crate::diagnose::{Confidence, Diagnosis, Outcome};
+use crate::diagnose::{Confidence, Outcome};
 use crate::handshake::{Attention, Record};
 use crate::net::{Attempt, DialAttempt, DialError, Ending, OpaqueFacts, PeerAddr};
-use crate::report::{Report, Tls};
+use crate::report::Report;
 
-use super::Failure;
+use super::capture::{identify, report_of};
 use super::cli::{ChoiceArgs, Show, ShowArgs};
 use super::config::expectation;
-use super::desk::{Captured, Clerk, Setting, way};
+use super::desk::{Captured, Clerk, Setting};
 use super::output::Dress;
 use super::sources::Sources;
+use super::{Failure, stderr};
 
 /// Reads every file and reports every login.
 pub(super) fn run(args: &ShowArgs) -> Result<ExitCode, Failure> {
@@ -52,7 +53,7 @@ pub(super) fn run(args: &ShowArgs) -> Result<ExitCode, Failure> {
         match read {
             Ok(tally) => total.add(tally),
             Err(failure) => {
-                eprintln!("pgwhy: {}", failure.text);
+                stderr::say(&failure.text);
                 total.unreadable_files += 1;
             }
         }
@@ -62,7 +63,7 @@ pub(super) fn run(args: &ShowArgs) -> Result<ExitCode, Failure> {
             _ => {}
         }
     }
-    eprintln!("pgwhy: {}", total.line());
+    stderr::say(total.line());
     Ok(match (total.unreadable_files, shown_failed) {
         (1.., _) => ExitCode::from(2),
         (0, true) => ExitCode::from(1),
@@ -90,9 +91,9 @@ pub(super) fn keys(path: Option<&Path>) -> Result<KeyLog, Failure> {
     file.read_to_end(&mut text).map_err(refused)?;
     keys.read(&text);
     match keys.counts() {
-        (0, _) => eprintln!("pgwhy: --keylog {}: there are no keys in it", path.display()),
+        (0, _) => stderr::say(format_args!("--keylog {}: there are no keys in it", path.display())),
         (_, 0) => {}
-        (_, broken) => eprintln!("pgwhy: --keylog {}: {broken} lines can't be read", path.display()),
+        (_, broken) => stderr::say(format_args!("--keylog {}: {broken} lines can't be read", path.display())),
     }
     Ok(keys)
 }
@@ -145,11 +146,11 @@ pub(super) fn logins(
         }
     }
     if let Some(trouble) = blocks.trouble() {
-        eprintln!("pgwhy: {shown}: {trouble}; what came before it is shown");
+        stderr::say(format_args!("{shown}: {trouble}; what came before it is shown"));
     }
     if let Some(link) = table.tally().unknown_link {
         let name = link::name(link);
-        eprintln!("pgwhy: {shown}: packets of link type {link} ({name}) are not read");
+        stderr::say(format_args!("{shown}: packets of link type {link} ({name}) are not read"));
     }
     Ok(table.tally())
 }
@@ -171,7 +172,7 @@ pub(super) fn report(
         let proven = facts.diagnosis.as_ref().and_then(|diagnosis| diagnosis.finding.as_ref());
         let proven = proven.is_some_and(|finding| finding.confidence == Confidence::Proven);
         if let Some(diagnosis) = facts.diagnosis.clone().filter(|_| !anew || (blanked && proven)) {
-            let mut report = noted(facts, &record, diagnosis);
+            let mut report = report_of(&record, facts, diagnosis);
             clerk.compare(&mut report, &record);
             return (report, record);
         }
@@ -180,7 +181,7 @@ pub(super) fn report(
     let captured = Captured { id, lack: conversation.lack, blanked };
     let mut report = clerk.report(&attempt(conversation, facts.as_deref()), false, Some(captured));
     if let Some(facts) = &facts {
-        address(&mut report, facts);
+        identify(&mut report, facts);
     }
     if facts.is_none() {
         let inside = report.diagnosis.notes.iter_mut().filter(|note| note.starts_with("to see inside: "));
@@ -199,37 +200,6 @@ fn by_our_options(text: &str) -> String {
         .replace("(--upstream with password, or --password-file)", "(--expect or --password-file)")
 }
 
-/// The report that the live run gave.
-fn noted(facts: &Facts, record: &Record, diagnosis: Diagnosis) -> Report {
-    let way = way(&facts.dials);
-    let mut report = Report::new(record, diagnosis, &way, facts.ssl_answered_by_us);
-    address(&mut report, facts);
-    if !facts.steps.is_empty() {
-        report.steps.clone_from(&facts.steps);
-    }
-    report.related.clone_from(&facts.related);
-    report.differs.clone_from(&facts.differs);
-    report.last_success.clone_from(&facts.last_success);
-    report
-}
-
-/// Who it was, as pgwhy knew it: packets of Unix sockets have made-up addresses.
-fn address(report: &mut Report, facts: &Facts) {
-    let tls = |leg: &LegFacts| Tls {
-        asked: leg.tls_asked,
-        answer: leg.tls_answer,
-        version: leg.tls_version.clone(),
-    };
-    report.id.clone_from(&facts.id);
-    report.time = facts.accepted;
-    report.elapsed = facts.elapsed;
-    report.client.address.clone_from(&facts.client_leg.from);
-    report.server.address.clone_from(&facts.server_address);
-    report.server.version.clone_from(&facts.server_version);
-    report.client_tls = tls(&facts.client_leg);
-    report.server_tls = facts.server_leg.as_ref().map(tls).unwrap_or_default();
-}
-
 /// A captured connection in the words of the proxy. The server knows the client by the address in the
 /// packets, so that stands for our own.
 fn attempt(conversation: Conversation, facts: Option<&Facts>) -> Attempt {
@@ -241,18 +211,22 @@ fn attempt(conversation: Conversation, facts: Option<&Facts>) -> Attempt {
         elapsed,
         result,
     };
-    let dials = match conversation.dial {
-        Dialled::Unseen => Vec::new(),
-        Dialled::Reached(took) => vec![dial(took, Ok(()))],
-        Dialled::Refused(took) => vec![dial(took, Err(DialError::Refused))],
-        Dialled::Unanswered(took) => vec![dial(took, Err(DialError::Timeout))],
+    let (dials, our_outgoing) = match facts {
+        Some(facts) => {
+            let leg = facts.server_leg.as_ref();
+            let from = leg.and_then(|leg| Some(PeerAddr::Tcp(leg.from.parse().ok()?)));
+            (facts.dials.iter().map(dialled).collect(), from)
+        }
+        None => {
+            let dials = match conversation.dial {
+                Dialled::Unseen => Vec::new(),
+                Dialled::Reached(took) => vec![dial(took, Ok(()))],
+                Dialled::Refused(took) => vec![dial(took, Err(DialError::Refused))],
+                Dialled::Unanswered(took) => vec![dial(took, Err(DialError::Timeout))],
+            };
+            (dials, Some(client.clone()))
+        }
     };
-    let mut our_outgoing = Some(client.clone());
-    let mut dials = dials;
-    if let Some(facts) = facts {
-        dials = facts.dials.iter().map(dialled).collect();
-        our_outgoing = facts.server_leg.as_ref().and_then(|leg| Some(PeerAddr::Tcp(leg.from.parse().ok()?)));
-    }
     let reached =
         dials.iter().all(|dial| dial.result.is_ok()) || dials.last().is_some_and(|d| d.result.is_ok());
     let ending = match conversation.attention {
@@ -378,14 +352,14 @@ impl Progress {
         }
         self.shown = true;
         match (position * 100).checked_div(self.length) {
-            Some(percent) => eprint!("\rpgwhy: {percent} %, {connections} connections "),
-            None => eprint!("\rpgwhy: {} MB, {connections} connections ", position >> 20),
+            Some(percent) => stderr::write(format_args!("\rpgwhy: {percent} %, {connections} connections ")),
+            None => stderr::write(format_args!("\rpgwhy: {} MB, {connections} connections ", position >> 20)),
         }
     }
 
     fn end(&self) {
         if self.shown {
-            eprint!("\r\x1b[K");
+            stderr::write("\r\x1b[K");
         }
     }
 }

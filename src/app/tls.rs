@@ -14,9 +14,9 @@ use crate::certs::Certificate;
 use crate::net::{self, Identity, Login, ProxyHandle, Roots, TlsConfig};
 use crate::secret::Secret;
 
-use super::Failure;
 use super::ca;
 use super::config::Target;
+use super::{Failure, stderr};
 
 /// TLS of `pgwhy proxy`.
 #[derive(Debug, Args)]
@@ -160,8 +160,8 @@ pub(super) fn config(args: &TlsArgs, target: &Target, listen: &[String]) -> Resu
         _ => None,
     };
     if identity.as_ref().is_some_and(|identity| !identity.is_given()) && login.is_none() {
-        eprintln!(
-            "pgwhy: clients that bind to the channel (libpq's default) will be refused under TLS, and with sslmode=prefer go on in clear: give the password, or the server's own --tls-cert and --tls-key; or use --client-tls auto"
+        stderr::say(
+            "clients that bind to the channel (libpq's default) will be refused under TLS, and with sslmode=prefer go on in clear: give the password, or the server's own --tls-cert and --tls-key; or use --client-tls auto",
         );
     }
     let demands = matches!(client, net::ClientTls::VerifyCa | net::ClientTls::VerifyFull);
@@ -265,7 +265,7 @@ fn read_identity(cert: (&str, &Path), key: (&str, &Path)) -> Result<Identity, Fa
         tracing::warn!(file = %key.1.display(), "the private key can be read by others: chmod 600");
     }
     if let Some(complaint) = complaint(&identity) {
-        eprintln!("pgwhy: {} {}: {complaint}", cert.0, cert.1.display());
+        stderr::say(format_args!("{} {}: {complaint}", cert.0, cert.1.display()));
     }
     Ok(identity)
 }
@@ -304,7 +304,9 @@ fn made(target: &Target, listen: &[String], quiet: bool) -> Result<Identity, Fai
         } else {
             "signed by nobody; pgwhy ca makes an authority"
         };
-        eprintln!("pgwhy: clients are shown a certificate made for this run ({by}), SHA-256 {print}");
+        stderr::say(format_args!(
+            "clients are shown a certificate made for this run ({by}), SHA-256 {print}"
+        ));
     }
     Ok(identity)
 }
@@ -344,8 +346,10 @@ impl Renewal {
         let renewed = read_identity(("--tls-cert", &files.0), ("--tls-key", &files.1))
             .and_then(|identity| handle.show_certificate(&identity).map_err(Failure::usage));
         match renewed {
-            Ok(()) => eprintln!("pgwhy: clients are shown the new certificate of {}", files.0.display()),
-            Err(failure) => eprintln!("pgwhy: the old certificate stays: {}", failure.text),
+            Ok(()) => {
+                stderr::say(format_args!("clients are shown the new certificate of {}", files.0.display()))
+            }
+            Err(failure) => stderr::say(format_args!("the old certificate stays: {}", failure.text)),
         }
     }
 }
@@ -362,10 +366,10 @@ fn keylog(file: &Path) -> Result<Arc<dyn rustls::KeyLog>, Failure> {
     let opened = OpenOptions::new().create(true).append(true).mode(0o600).open(file);
     let opened =
         opened.map_err(|error| Failure::usage(format!("--tls-keylog {}: {error}", file.display())))?;
-    eprintln!(
-        "pgwhy: the secrets of TLS sessions go to {}: whoever has that file can read the traffic, passwords in it too",
+    stderr::say(format_args!(
+        "the secrets of TLS sessions go to {}: whoever has that file can read the traffic, passwords in it too",
         file.display()
-    );
+    ));
     let (log, lines) = sync_channel::<String>(SECRETS);
     let write = move || {
         let mut opened = opened;

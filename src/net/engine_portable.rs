@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::watch;
 
 use super::endpoint::Stream;
+use super::watch::other;
 use super::{Guard, Totals};
 use crate::handshake::{Close, Side};
 
@@ -51,50 +52,66 @@ impl Engine {
     }
 }
 
-/// Carries both directions until both have ended, or one has broken; says who stopped first.
-async fn both(client: Stream, server: Stream, (up, down): (&AtomicU64, &AtomicU64)) -> (Side, Close) {
-    let (from_client, to_client) = tokio::io::split(client);
-    let (from_server, to_server) = tokio::io::split(server);
-    let mut up = std::pin::pin!(carry(Side::Client, from_client, to_server, up));
-    let mut down = std::pin::pin!(carry(Side::Server, from_server, to_client, down));
-    tokio::select! {
-        first = &mut up => {
-            if first.1 == Close::Eof {
-                down.await;
-            }
-            first
-        }
-        first = &mut down => {
-            if first.1 == Close::Eof {
-                up.await;
-            }
-            first
+/// How a direction ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Carried {
+    /// The sender has said its last word.
+    Whole,
+    /// The sender is gone altogether: nothing can be written to it either.
+    SenderGone,
+    /// The receiver is gone: what it sent before may still be read.
+    ReceiverGone,
+}
+
+impl Carried {
+    /// Who stopped, and how, in the direction that begins at `side`.
+    fn stop(self, side: Side) -> (Side, Close) {
+        match self {
+            Self::Whole => (side, Close::Eof),
+            Self::SenderGone => (side, Close::Reset),
+            Self::ReceiverGone => (other(side), Close::Reset),
         }
     }
 }
 
-/// Carries what `side` says; gives the side that ended it, and how.
-async fn carry(
-    side: Side,
-    mut from: ReadHalf<Stream>,
-    mut to: WriteHalf<Stream>,
-    carried: &AtomicU64,
-) -> (Side, Close) {
-    let other = if side == Side::Client { Side::Server } else { Side::Client };
+/// Carries both directions until both have ended; says who stopped first.
+async fn both(client: Stream, server: Stream, (up, down): (&AtomicU64, &AtomicU64)) -> (Side, Close) {
+    let (from_client, to_client) = tokio::io::split(client);
+    let (from_server, to_server) = tokio::io::split(server);
+    let mut up = std::pin::pin!(carry(from_client, to_server, up));
+    let mut down = std::pin::pin!(carry(from_server, to_client, down));
+    tokio::select! {
+        first = &mut up => {
+            if first != Carried::SenderGone {
+                down.await;
+            }
+            first.stop(Side::Client)
+        }
+        first = &mut down => {
+            if first != Carried::SenderGone {
+                up.await;
+            }
+            first.stop(Side::Server)
+        }
+    }
+}
+
+/// Carries what one side says.
+async fn carry(mut from: ReadHalf<Stream>, mut to: WriteHalf<Stream>, carried: &AtomicU64) -> Carried {
     let mut buffer = vec![0; BUFFER];
     loop {
         let count = match from.read(&mut buffer).await {
             Ok(0) => {
                 // A receiver that is already gone can't be told, and does not need to be.
                 let _ = to.shutdown().await;
-                return (side, Close::Eof);
+                return Carried::Whole;
             }
             Ok(count) => count,
-            Err(_) => return (side, Close::Reset),
+            Err(_) => return Carried::SenderGone,
         };
         let bytes = buffer.get(..count).unwrap_or_default();
         if to.write_all(bytes).await.is_err() || to.flush().await.is_err() {
-            return (other, Close::Reset);
+            return Carried::ReceiverGone;
         }
         carried.fetch_add(count as u64, Ordering::Relaxed);
     }
@@ -102,3 +119,36 @@ async fn carry(
 
 /// Read at once in each direction.
 const BUFFER: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::net::UnixStream;
+
+    use super::super::endpoint::Socket;
+    use super::*;
+
+    /// A leg, and the other end of it.
+    fn leg() -> (Stream, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        (Stream::Plain(Socket::Unix(tokio::net::UnixStream::from_std(ours).unwrap())), theirs)
+    }
+
+    #[tokio::test]
+    async fn what_a_server_said_before_it_went_is_carried_whichever_direction_comes_first() {
+        // Which one that is chance decides.
+        for _ in 0..50 {
+            let ((client, mut user), (server, mut backend)) = (leg(), leg());
+            backend.write_all(b"FATAL").unwrap();
+            drop(backend);
+            user.write_all(b"a query").unwrap();
+            let (up, down) = (AtomicU64::new(0), AtomicU64::new(0));
+            user.shutdown(std::net::Shutdown::Write).unwrap();
+            both(client, server, (&up, &down)).await;
+            let mut heard = Vec::new();
+            user.read_to_end(&mut heard).unwrap();
+            assert_eq!(heard, b"FATAL");
+        }
+    }
+}

@@ -296,8 +296,8 @@ impl Exchange<'_, '_> {
             Outcome::Fault { .. } => (None, None, true),
         };
         match server_accepts {
-            Some(true) => self.shared.tls.trials.learn(user, Worth::Works).await,
-            Some(false) => self.shared.tls.trials.learn(user, Worth::Fails).await,
+            Some(true) => self.shared.tls.trials.learn(user, Worth::Works),
+            Some(false) => self.shared.tls.trials.learn(user, Worth::Fails),
             None => {}
         }
         self.watch.observer.legs().bridged =

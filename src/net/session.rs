@@ -510,18 +510,9 @@ struct Tail {
 
 impl Guard for Tail {
     fn ended(mut self: Box<Self>, totals: Totals) {
-        // Before the report, so that whoever reads it finds the key gone. The permit goes last: when
-        // the count of connections is zero, everything has been reported.
-        self.forget_key();
-        let closed = Closed {
-            id: self.id,
-            client_bytes: self.bytes.0 + totals.client_bytes,
-            server_bytes: self.bytes.1 + totals.server_bytes,
-            first: self.first.or(totals.first),
-            elapsed: self.accepted.elapsed(),
-            failed: false,
-        };
-        self.registry.sink.closed(closed);
+        self.bytes.0 += totals.client_bytes;
+        self.bytes.1 += totals.server_bytes;
+        self.first = self.first.or(totals.first);
     }
 }
 
@@ -556,9 +547,20 @@ impl Tail {
     }
 }
 
+/// However a session ends, it is reported once: an engine that takes no connection only drops this.
 impl Drop for Tail {
     fn drop(&mut self) {
+        // Before the report, so that whoever reads it finds the key gone. The permit goes last: when
+        // the count of connections is zero, everything has been reported.
         self.forget_key();
+        self.registry.sink.closed(Closed {
+            id: self.id,
+            client_bytes: self.bytes.0,
+            server_bytes: self.bytes.1,
+            first: self.first,
+            elapsed: self.accepted.elapsed(),
+            failed: false,
+        });
     }
 }
 

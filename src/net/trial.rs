@@ -41,9 +41,11 @@ impl Known {
 }
 
 impl Trials {
-    /// A bridged login has shown it.
-    pub(super) async fn learn(&self, user: &[u8], worth: Worth) {
-        note(&mut *self.known.lock().await, user, worth);
+    /// A bridged login has shown it. None waits for a trial that is under way: that finds out the same.
+    pub(super) fn learn(&self, user: &[u8], worth: Worth) {
+        if let Ok(mut known) = self.known.try_lock() {
+            note(&mut known, user, worth);
+        }
     }
 }
 

@@ -113,7 +113,8 @@ impl Page {
             },
         };
         let driver = report.client.driver.map(|driver| format!("  ({driver})")).unwrap_or_default();
-        let rest = format!("  from {}{driver}", report.client.address);
+        // A capture may name any address: whoever made it wrote it.
+        let rest = format!("  from {}{driver}", visible(&report.client.address));
         let shown = 2 + who.chars().count() + rest.chars().count();
         let left = format!("{} {}{rest}", self.paint(ink, mark), self.paint(Ink::Bold, &who));
         self.line(&left, shown, &milliseconds(report.elapsed));
@@ -187,6 +188,7 @@ impl Page {
 
     /// A labelled paragraph, wrapped; `right` stands at the end of its first line.
     fn item(&mut self, label: &str, text: &str, right: Option<(&str, Ink)>) {
+        let label = &visible(label);
         let label_width = label.chars().count().max(5);
         let reserved = right.map_or(0, |(word, _)| word.len() + 2);
         let text = visible(text);
@@ -253,6 +255,28 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::diagnose::{Context, diagnose, story::Difference};
+    use crate::handshake::Observer;
+    use crate::report::Way;
+
+    /// A capture that somebody sent tells address, driver, and what they are compared with.
+    #[test]
+    fn nothing_that_a_capture_tells_is_more_than_text() {
+        const EVIL: &str = "\x1b]0;owned\x07";
+        let record = Observer::new().finish();
+        let diagnosis = diagnose(&record, &Context::default());
+        let mut report = Report::new(&record, diagnosis, &Way::default(), false);
+        report.diagnosis.outcome = Outcome::Failed;
+        let evil = EVIL.to_owned();
+        report.client.address.clone_from(&evil);
+        report.client.user = Some(evil.clone());
+        report.related = vec![evil.clone()];
+        report.differs = vec![Difference { field: "driver".into(), there: evil.clone(), here: evil.clone() }];
+        report.last_success = Some((evil, Duration::ZERO));
+        let text = render(&report, Style::default());
+        assert!(!text.contains(['\x1b', '\x07']), "{text:?}");
+        assert_eq!(text.matches("owned").count(), 6, "{text}");
+    }
 
     #[test]
     fn long_text_is_wrapped_and_nothing_is_lost() {

@@ -9,9 +9,9 @@ use crate::diagnose::{Diagnosis, Outcome};
 use crate::handshake::Record;
 use crate::net::{Attempt, PeerAddr};
 use crate::report::escape::visible;
-use crate::report::{Report, Tls, Way};
+use crate::report::{Report, Tls};
 
-use super::super::desk::dial;
+use super::super::desk::{dial, way};
 
 /// PostgreSQL's port, where no other is known.
 const POSTGRESQL: u16 = 5432;
@@ -75,29 +75,32 @@ fn leg(from: String, to: String, packets: (SocketAddr, SocketAddr), tls: &Tls) -
 
 /// The report that the live run gave. `record` is what the observer made of the stored packets.
 pub fn report_of(record: &Record, facts: &Facts, diagnosis: Diagnosis) -> Report {
-    let mut report = Report::new(record, diagnosis, &Way::default(), facts.ssl_answered_by_us);
-    report.id = facts.id.clone();
-    report.time = facts.accepted;
-    report.client.address = facts.client_leg.from.clone();
-    report.server.address = facts.server_address.clone();
-    report.server.version = facts.server_version.clone();
+    let mut report = Report::new(record, diagnosis, &way(&facts.dials), facts.ssl_answered_by_us);
+    identify(&mut report, facts);
+    if !facts.steps.is_empty() {
+        report.steps.clone_from(&facts.steps);
+    }
+    report.related.clone_from(&facts.related);
+    report.differs.clone_from(&facts.differs);
+    report.last_success.clone_from(&facts.last_success);
+    report
+}
+
+/// Who it was, as pgwhy knew it: packets of Unix sockets have made-up addresses.
+pub(in crate::app) fn identify(report: &mut Report, facts: &Facts) {
     let tls = |leg: &LegFacts| Tls {
         asked: leg.tls_asked,
         answer: leg.tls_answer,
         version: leg.tls_version.clone(),
     };
-    report.client_tls = tls(&facts.client_leg);
-    if let Some(leg) = &facts.server_leg {
-        report.server_tls = tls(leg);
-    }
-    if !facts.steps.is_empty() {
-        report.steps = facts.steps.clone();
-    }
-    report.related = facts.related.clone();
-    report.differs = facts.differs.clone();
-    report.last_success = facts.last_success.clone();
+    report.id.clone_from(&facts.id);
+    report.time = facts.accepted;
     report.elapsed = facts.elapsed;
-    report
+    report.client.address.clone_from(&facts.client_leg.from);
+    report.server.address.clone_from(&facts.server_address);
+    report.server.version.clone_from(&facts.server_version);
+    report.client_tls = tls(&facts.client_leg);
+    report.server_tls = facts.server_leg.as_ref().map(tls).unwrap_or_default();
 }
 
 /// What the failing packet says.

@@ -10,14 +10,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
-use crate::app::Failure;
+use crate::app::{Failure, stderr};
 use crate::capture::blank::{Keep, blank};
 use crate::capture::write::{Flow, Login, login, section};
 use crate::net::Closed;
 
 use super::{Entry, Part, ended};
 
-/// Sessions whose packets are being written, and refused logins whose end is still to come; more are left out.
+/// Sessions whose packets are being written, and refused logins whose end is still to come; beyond that
+/// the oldest is followed no further.
 const SESSIONS: usize = 4_096;
 
 /// Where to write, and how much.
@@ -149,7 +150,7 @@ impl Writer {
         if self.regular && metadata.len() > 0 {
             self.length = whole_blocks(&mut file, metadata.len())?;
             if self.length < metadata.len() {
-                eprintln!("pgwhy: {}: its last block was cut short, and is removed", path.display());
+                stderr::say(format_args!("{}: its last block was cut short, and is removed", path.display()));
                 file.set_len(self.length)?;
             }
         }
@@ -188,9 +189,12 @@ impl Writer {
         );
         if self.put(&out)
             && (entry.ends_later || (self.keep.queries && entry.goes_on))
-            && self.sessions.len() < SESSIONS
             && let Some(flow) = flow
         {
+            // The end of one may have been dropped, so that it would stay for ever: the oldest goes.
+            if self.sessions.len() >= SESSIONS {
+                self.sessions.pop_first();
+            }
             self.sessions.insert(entry.number, flow);
         }
         self.buffer = out;
@@ -262,7 +266,7 @@ impl Writer {
     /// Says once that something is wrong, until it is right again.
     fn complain(&mut self, error: &io::Error) {
         if !std::mem::replace(&mut self.complained, true) {
-            eprintln!("pgwhy: --capture: {error}; logins go on, and are not captured");
+            stderr::say(format_args!("--capture: {error}; logins go on, and are not captured"));
         }
     }
 }

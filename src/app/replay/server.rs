@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::app::Failure;
 use crate::app::output::Dress;
@@ -257,7 +257,7 @@ impl Player<'_> {
     /// The server closed; the client gets the time to read why.
     fn farewell(&mut self) -> io::Result<()> {
         self.link.stream.shutdown(Shutdown::Write)?;
-        self.link.stream.set_read_timeout(Some(FAREWELL))?;
+        self.link.until = Instant::now() + FAREWELL;
         while self.link.more() {}
         Ok(())
     }

@@ -265,6 +265,9 @@ impl Opener {
 
     fn sealed(&mut self, from: Side, at: u64, record: &[u8], hear: Listener<'_>) {
         let Some((kind, inside)) = self.way(from).keys.as_mut().and_then(|keys| keys.open(record)) else {
+            if self.fits {
+                hear(from, at, Heard::Lost(record.len()));
+            }
             self.withhold(from, at, record, false, hear);
             return self.give_up(at, hear);
         };

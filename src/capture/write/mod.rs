@@ -112,9 +112,7 @@ impl Mark {
             count => Self::Piece(count - 1),
         }
     }
-}
 
-impl Mark {
     /// Where the server refuses.
     fn refusal(pieces: &[Piece], walk: &Walk) -> Option<Self> {
         let is_error = |message: &&Message| {

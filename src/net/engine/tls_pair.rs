@@ -311,7 +311,7 @@ fn drain(tls: &mut Connection, plain: &mut [u8], got: &mut usize) -> io::Result<
     }
 }
 
-/// Reads from a socket; what is `readable` is asked until a read is short.
+/// Reads from a socket; what is `readable` is asked until it would block.
 fn receive(socket: BorrowedFd<'_>, readable: &mut bool, buffer: &mut [u8]) -> io::Result<usize> {
     if !*readable {
         return Err(io::ErrorKind::WouldBlock.into());
