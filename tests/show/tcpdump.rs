@@ -68,7 +68,7 @@ impl Tcpdump {
 }
 
 /// A file that did not grow for so long is complete.
-const STILL: Duration = Duration::from_millis(250);
+const STILL: Duration = Duration::from_millis(80);
 
 /// Runs `pgwhy show --format json`; its handshakes and what it said on standard error.
 pub fn show(args: &[&str]) -> (Vec<Value>, String, Option<i32>) {

@@ -191,6 +191,13 @@ fn who_calls() -> Vec<Row> {
 
 fn startup_packets() -> Vec<Row> {
     vec![
+        row("a load balancer puts a PROXY protocol header before the client's bytes")
+            .by(Who::Raw(|wire| {
+                wire.send(b"PROXY TCP4 127.0.0.1 127.0.0.1 40000 5432\r\n")?;
+                wire.startup(V3, &[("user", "app_scram")])?;
+                wire.read_to_end().map(drop)
+            }))
+            .expect(failed("startup", "startup_malformed").proven().leg("client")),
         row("options longer than a startup packet may be")
             .option("options", &format!("-c search_path={}", "a".repeat(11_000)))
             .expect(failed("startup", "startup_malformed").proven()),
