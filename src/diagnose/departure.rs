@@ -115,13 +115,7 @@ fn awaits_client(record: &Record) -> bool {
 }
 
 fn server_left(record: &Record, step: Step, at: Duration) -> Finding {
-    if record.server_bytes > record.ssl_request.and_then(|request| request.answer).map_or(0, |_| 1)
-        && step == Step::AuthRequest
-        && record.requests.is_empty()
-        && record.negotiations.is_empty()
-        && record.tls.is_none()
-        && record.legs.is_none()
-    {
+    if step == Step::AuthRequest && speaks_otherwise(record) {
         let evidence = format!(
             "{} after {} bytes that are no message of PostgreSQL's",
             ending(record),
@@ -164,6 +158,13 @@ fn server_left(record: &Record, step: Step, at: Duration) -> Finding {
             .and(format!("{:.1} s after {what}: authentication_timeout", since_startup.as_secs_f64()));
     }
     Finding::possible(step, Cause::ServerLeft, evidence).or(&[Cause::AuthTimeout]).ask(&["--server-log"])
+}
+
+/// Whether bytes came that are no message, beside the answer to an SSLRequest.
+fn speaks_otherwise(record: &Record) -> bool {
+    let answer = record.ssl_request.and_then(|request| request.answer).map_or(0, |_| 1);
+    let understood = !record.requests.is_empty() || !record.negotiations.is_empty();
+    record.server_bytes > answer && !understood && record.tls.is_none() && record.legs.is_none()
 }
 
 /// Timeouts are whole seconds; a crash is not.

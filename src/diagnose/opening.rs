@@ -33,17 +33,7 @@ pub(super) fn not_a_client(record: &Record, context: &Context<'_>) -> Option<Fin
             )
         }
         Some(First::Http) => probe(Step::Startup, "http", "its first bytes are an HTTP request".into()),
-        // A client all the same, and each of its logins fails.
-        Some(First::Malformed { length }) if PROXY_PROTOCOL.contains(&length.to_be_bytes()) => {
-            let evidence = "its first bytes are a PROXY protocol header, which PostgreSQL does not know";
-            let finding = Finding::proven(Step::Startup, Cause::StartupMalformed, evidence);
-            Some(
-                finding
-                    .summary("what stands in front of pgwhy sends a PROXY protocol header before the client's bytes")
-                    .fix("turn the PROXY protocol off for this target in the load balancer (haproxy: no send-proxy)"),
-            )
-        }
-        Some(First::Malformed { length }) if length > ABSURD_LENGTH => {
+        Some(First::Malformed { length }) if length > ABSURD_LENGTH && !is_proxy_protocol(length) => {
             let evidence = format!("its first four bytes would be the length of a packet of {length} bytes");
             probe(Step::Startup, "garbage", evidence)
         }
@@ -63,11 +53,22 @@ pub(super) fn not_a_client(record: &Record, context: &Context<'_>) -> Option<Fin
     }
 }
 
-/// How the PROXY protocol begins, in its versions 1 and 2.
-const PROXY_PROTOCOL: [[u8; 4]; 2] = [*b"PROX", *b"\r\n\r\n"];
+/// How the PROXY protocol begins, in its versions 1 and 2. Behind it comes a client.
+fn is_proxy_protocol(length: u32) -> bool {
+    [*b"PROX", *b"\r\n\r\n"].contains(&length.to_be_bytes())
+}
 
 /// No startup packet, or one that can't be used.
 pub(super) fn broken_start(record: &Record, context: &Context<'_>) -> Option<Finding> {
+    if matches!(record.first, Some(First::Malformed { length }) if is_proxy_protocol(length)) {
+        let evidence = "its first bytes are a PROXY protocol header, which PostgreSQL does not know";
+        let finding = Finding::proven(Step::Startup, Cause::StartupMalformed, evidence);
+        return Some(
+            finding
+                .summary("what stands in front of pgwhy sends a PROXY protocol header before the client's bytes")
+                .fix("turn the PROXY protocol off for this target in the load balancer (haproxy: no send-proxy)"),
+        );
+    }
     if let Some((Side::Client, count)) = record.injected {
         let evidence =
             format!("{count} bytes came in clear behind the request for encryption, before its answer");

@@ -382,7 +382,8 @@ async fn linger(shared: &Shared, client: &mut Stream, server: &mut Stream, watch
 /// A failed login inside TLS shows itself only by an early end: waits a moment for that.
 async fn watch_opaque(shared: &Shared, client: &mut Stream, server: &mut Stream, watch: &mut Watch<'_>) {
     tokio::select! {
-        _ = timeout(OPAQUE_WATCH, watch.carry(client, server)) => {}
+        // A client that tries again does so before it has closed.
+        _ = timeout(OPAQUE_WATCH, watch.until_refused(client, server)) => {}
         () = stopped(shared) => watch.note_close(Side::Client, Close::Shutdown),
     }
 }

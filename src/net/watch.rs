@@ -106,6 +106,16 @@ impl<'a> Watch<'a> {
         .await
     }
 
+    /// Carries both directions until the server has ended, or both have.
+    pub(super) async fn until_refused(&mut self, client: &mut Stream, server: &mut Stream) {
+        let before = self.observer.attention();
+        std::future::poll_fn(|context| match self.poll_carry(context, client, server, before) {
+            Poll::Pending if !self.down.over => Poll::Pending,
+            _ => Poll::Ready(()),
+        })
+        .await;
+    }
+
     /// Carries both directions until the server says something or the client has ended.
     pub(super) async fn until_answer(&mut self, client: &mut Stream, server: &mut Stream) {
         let before = self.observer.attention();
