@@ -2,8 +2,9 @@
 //!
 //! Each thread has its own epoll and one buffer. Both directions of a pair live on one thread, so a
 //! message costs one wake, one `recv` and one `send`, and nothing is handed between threads. Events
-//! are edge-triggered: after the two `epoll_ctl` calls that add a pair there are none, but for
-//! one when a write first blocks; a pair with TLS is watched for room from the start, as no event would tell of what TLS holds already.
+//! are edge-triggered: after the two `epoll_ctl` calls that add a pair there are none, but for one
+//! when a write first blocks. A pair with TLS is watched for room from the start, as no event would
+//! tell of what TLS holds already.
 //!
 //! A pair is added from the thread that ran the handshake: it reserves a slot, leaves the pair in
 //! the shard's inbox and tells the epoll, which wakes the engine only when bytes are there.

@@ -249,12 +249,12 @@ async fn until_verdict(
     };
     let pause = match watch.carry_login(client, server).await {
         // Who has closed has given up, but for a few that only said all they had to say.
-        Pause::Left => timeout(LEFT, watch.carry(client, server)).await.unwrap_or(Pause::Over),
+        Pause::Enough => timeout(LEFT, watch.carry(client, server)).await.unwrap_or(Pause::Over),
         pause => pause,
     };
     match pause {
         Pause::Attention(attention) => Verdict::Settled(attention),
-        Pause::Left | Pause::Over => Verdict::Ending(Ending::Closed),
+        Pause::Enough | Pause::Over => Verdict::Ending(Ending::Closed),
     }
 }
 

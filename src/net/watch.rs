@@ -64,8 +64,8 @@ pub(super) struct Leg<'a> {
 pub(super) enum Pause {
     /// The observer's attention is no longer what it was.
     Attention(Attention),
-    /// The client has ended, and the server has not.
-    Left,
+    /// What was waited for has come.
+    Enough,
     /// Both directions came to their end.
     Over,
 }
@@ -91,43 +91,38 @@ impl<'a> Watch<'a> {
 
     /// Carries both directions until the observer's attention changes or both are over.
     pub(super) async fn carry(&mut self, client: &mut Stream, server: &mut Stream) -> Pause {
-        let before = self.observer.attention();
-        self.reading = true;
-        std::future::poll_fn(|context| self.poll_carry(context, client, server, before)).await
+        self.carry_until(client, server, |_| false).await
     }
 
     /// As [`Watch::carry`]; pauses when the client has ended, too.
     pub(super) async fn carry_login(&mut self, client: &mut Stream, server: &mut Stream) -> Pause {
+        self.carry_until(client, server, Self::is_left).await
+    }
+
+    /// As [`Watch::carry`]; pauses when the server has ended, too.
+    pub(super) async fn until_refused(&mut self, client: &mut Stream, server: &mut Stream) {
+        self.carry_until(client, server, |watch| watch.down.over).await;
+    }
+
+    /// As [`Watch::carry`]; pauses when the server says something or the client has ended, too.
+    pub(super) async fn until_answer(&mut self, client: &mut Stream, server: &mut Stream) {
+        let said = self.down.bytes;
+        self.carry_until(client, server, |watch| watch.down.bytes > said || watch.up.over).await;
+    }
+
+    async fn carry_until(
+        &mut self,
+        client: &mut Stream,
+        server: &mut Stream,
+        enough: impl Fn(&Self) -> bool,
+    ) -> Pause {
         let before = self.observer.attention();
+        self.reading = true;
         std::future::poll_fn(|context| match self.poll_carry(context, client, server, before) {
-            Poll::Pending if self.is_left() => Poll::Ready(Pause::Left),
+            Poll::Pending if enough(self) => Poll::Ready(Pause::Enough),
             pause => pause,
         })
         .await
-    }
-
-    /// Carries both directions until the server has ended, or both have.
-    pub(super) async fn until_refused(&mut self, client: &mut Stream, server: &mut Stream) {
-        let before = self.observer.attention();
-        std::future::poll_fn(|context| match self.poll_carry(context, client, server, before) {
-            Poll::Pending if !self.down.over => Poll::Pending,
-            _ => Poll::Ready(()),
-        })
-        .await;
-    }
-
-    /// Carries both directions until the server says something or the client has ended.
-    pub(super) async fn until_answer(&mut self, client: &mut Stream, server: &mut Stream) {
-        let before = self.observer.attention();
-        let said = self.down.bytes;
-        self.reading = true;
-        std::future::poll_fn(|context| {
-            self.poll_leg(context, Side::Client, client, server, before);
-            self.poll_leg(context, Side::Server, client, server, before);
-            let told = self.down.bytes > said || self.up.over;
-            if told { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
     }
 
     /// Whether the client has said its last word and the server has not.
