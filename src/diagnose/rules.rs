@@ -153,15 +153,7 @@ pub(super) fn settle(record: &Record, context: &Context<'_>, finding: Finding) -
         if let Some(line) = by_address() {
             return another_address(rules, &decision, &connection, &line, finding);
         }
-        let before = finding.cause;
-        let finding = contradicted(record, context, rules, &decision, seen, finding);
-        // A pooler asks by its own rules, and nothing but an error of PostgreSQL's shows that this is none.
-        let open = record.error.is_none() && finding.confidence == Confidence::Proven;
-        return if open {
-            Finding { confidence: Confidence::Likely, ..finding }.or(&[before])
-        } else {
-            finding
-        };
+        return contradicted(record, context, rules, &decision, seen, finding);
     }
     let finding = match &decision.line {
         Some(line) => finding.and(format!("{line} decides: {}", rules.raw(line))),
@@ -310,12 +302,13 @@ fn contradicted(
     let (cause, step) = (before.cause, before.step);
     let mut finding = not_reloaded(rules, decision, seen, before);
     let admin = context.admin.filter(|admin| proof::doubt(record, context, admin).is_none());
+    // The view does not say which words are quoted, so a contradiction alone proves nothing. And a pooler asks by
+    // its own rules: nothing but an error of PostgreSQL's shows that this is none.
+    if (rules.view && !rules.changed) || record.error.is_none() {
+        finding.confidence = Confidence::Likely;
+        finding = finding.or(&[cause]);
+    }
     if rules.view {
-        // The view does not say which words are quoted, so a contradiction alone proves nothing.
-        if !rules.changed {
-            finding.confidence = Confidence::Likely;
-            finding = finding.or(&[cause]);
-        }
         return finding;
     }
     let own = admin.and_then(Sheet::of_view);
