@@ -61,8 +61,9 @@ fn is_proxy_protocol(length: u32) -> bool {
 /// No startup packet, or one that can't be used.
 pub(super) fn broken_start(record: &Record, context: &Context<'_>) -> Option<Finding> {
     if matches!(record.first, Some(First::Malformed { length }) if is_proxy_protocol(length)) {
-        let evidence = "its first bytes are a PROXY protocol header, which PostgreSQL does not know";
-        let finding = Finding::proven(Step::Startup, Cause::StartupMalformed, evidence);
+        let evidence = "its first four bytes are a PROXY protocol header's, which PostgreSQL does not know";
+        let finding =
+            Finding::likely(Step::Startup, Cause::StartupMalformed, evidence).or(&[Cause::NotAClient]);
         return Some(
             finding
                 .summary("what stands in front of pgwhy sends a PROXY protocol header before the client's bytes")

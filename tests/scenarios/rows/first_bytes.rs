@@ -197,7 +197,7 @@ fn startup_packets() -> Vec<Row> {
                 wire.startup(V3, &[("user", "app_scram")])?;
                 wire.read_to_end().map(drop)
             }))
-            .expect(failed("startup", "startup_malformed").proven().leg("client")),
+            .expect(failed("startup", "startup_malformed").confidence("likely").leg("client")),
         row("options longer than a startup packet may be")
             .option("options", &format!("-c search_path={}", "a".repeat(11_000)))
             .expect(failed("startup", "startup_malformed").proven()),
