@@ -229,6 +229,8 @@ struct Open {
     offset: u64,
     head: Vec<u8>,
     parser: Parser,
+    /// The correlator's place before what this file told.
+    mark: u64,
 }
 
 impl Reader {
@@ -272,6 +274,9 @@ impl Reader {
             if let Some(mut old) = self.open.take() {
                 grown |= self.drain(&mut old).unwrap_or(false);
                 self.end(&mut old);
+                if are_siblings(&old.path, &path) {
+                    self.shared.lock().correlator.back_to(old.mark);
+                }
             }
             self.open = Some(self.open_file(&path)?);
             self.started = true;
@@ -305,7 +310,8 @@ impl Reader {
         }
         let start = if self.started { 0 } else { meta.len().saturating_sub(TAIL) };
         let parser = self.parser(start > 0);
-        Ok(Open { path: path.to_owned(), file, id: id(&meta), offset: start, head: Vec::new(), parser })
+        let mark = self.shared.lock().correlator.mark();
+        Ok(Open { path: path.to_owned(), file, id: id(&meta), offset: start, head: Vec::new(), parser, mark })
     }
 
     fn parser(&self, in_the_middle: bool) -> Parser {
@@ -492,6 +498,14 @@ fn richer_sibling(path: &Path) -> PathBuf {
         }
     }
     path.to_owned()
+}
+
+/// One log in two formats: the collector opens `x.json` a moment after `x.log`, and both tell the same.
+fn are_siblings(left: &Path, right: &Path) -> bool {
+    let format =
+        |path: &Path| ["log", "csv", "json"].iter().position(|end| path.extension() == Some(end.as_ref()));
+    let both = format(left).zip(format(right));
+    both.is_some_and(|(left, right)| left != right) && left.with_extension("") == right.with_extension("")
 }
 
 /// Shell patterns with `*` and `?`, in linear time and space for what names are.

@@ -257,6 +257,32 @@ fn the_richer_of_siblings_is_followed() {
 }
 
 #[test]
+fn a_sibling_that_comes_later_tells_nothing_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("a.log");
+    append(&log, &fatal(1));
+    append(&log, &fatal(2));
+    let follower = follow(&log);
+    check_found(&follower, 2);
+    let json = |port: u16| {
+        let ms = now_ms();
+        format!(
+            "{{\"timestamp\":\"{}.{:03}\",\"pid\":{port},\"remote_host\":\"127.0.0.1\",\"remote_port\":{port},\
+             \"error_severity\":\"FATAL\",\"state_code\":\"28P01\",\"message\":\"of {port}\"}}\n",
+            ms / 1000,
+            ms % 1000
+        )
+    };
+    append(&dir.path().join("a.json"), &(json(1) + &json(2) + &json(3)));
+    check_found(&follower, 3);
+    for port in 1..=3 {
+        check_found(&follower, port);
+        let found = follower.wait_for(&question(port), Patience::until(soon()));
+        assert!(found.iter().all(|answer| answer.certainty == Certainty::Strong), "{found:?}");
+    }
+}
+
+#[test]
 fn writers_and_askers_at_the_same_time() {
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("postgresql.log");

@@ -160,6 +160,22 @@ impl Correlator {
         self.threads.interrupt();
     }
 
+    /// A place to [go back to](Self::back_to): before the entries that come from now on.
+    pub const fn mark(&self) -> u64 {
+        self.threads.next()
+    }
+
+    /// Forgets the entries that came since the mark: another file is about to tell them again, and an
+    /// entry that is there twice looks like two connections. Reloads are kept, twice is as good.
+    pub fn back_to(&mut self, mark: u64) {
+        while self.first + self.entries.len() as u64 > mark {
+            let Some(kept) = self.entries.pop_back() else { break };
+            self.release(&kept);
+        }
+        self.threads.back_to(mark);
+        self.reload_number = None;
+    }
+
     /// Entries remembered now.
     pub fn len(&self) -> usize {
         self.entries.len()
@@ -317,16 +333,21 @@ impl Correlator {
         while self.entries.len() > MAX_ENTRIES || self.bytes > MAX_BYTES {
             let Some(kept) = self.entries.pop_front() else { break };
             self.first += 1;
-            self.bytes -= kept.entry.size();
-            let Some(session) = self.sessions.get_mut(&kept.session) else { continue };
-            session.entries -= 1;
-            if session.entries == 0 {
-                let process = Process::of(session.pid, session.port);
-                if let Some(process) = process.filter(|one| self.of_process.get(one) == Some(&kept.session)) {
-                    self.of_process.remove(&process);
-                }
-                self.sessions.remove(&kept.session);
+            self.release(&kept);
+        }
+    }
+
+    /// What an entry took up that is remembered no longer.
+    fn release(&mut self, kept: &Kept) {
+        self.bytes -= kept.entry.size();
+        let Some(session) = self.sessions.get_mut(&kept.session) else { return };
+        session.entries -= 1;
+        if session.entries == 0 {
+            let process = Process::of(session.pid, session.port);
+            if let Some(process) = process.filter(|one| self.of_process.get(one) == Some(&kept.session)) {
+                self.of_process.remove(&process);
             }
+            self.sessions.remove(&kept.session);
         }
     }
 }

@@ -279,6 +279,17 @@ impl Threads {
         self.tail = None;
     }
 
+    /// Takes back all entries from this number on.
+    pub(super) fn back_to(&mut self, number: u64) {
+        self.next = number;
+        self.interrupt();
+    }
+
+    /// The number that the next entry gets.
+    pub(super) const fn next(&self) -> u64 {
+        self.next
+    }
+
     /// Places a piece.
     pub(super) fn place(&mut self, piece: Piece) -> Place {
         match piece {
