@@ -15,10 +15,12 @@
 //!   └─ send ── would block ──> the rest is kept; nothing is read until the peer is writable
 //! ```
 
-use std::os::fd::OwnedFd;
+use std::collections::VecDeque;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
@@ -28,13 +30,15 @@ use super::Guard;
 use super::endpoint::Stream;
 use crate::handshake::Side;
 
+mod bulk;
 mod carried;
 mod pair;
 mod tls_pair;
 
+use bulk::REST;
 use carried::Carried;
-use pair::{Pair, Scratch, Turn};
-use tls_pair::TlsPair;
+use pair::{Pair, READABLE, Scratch, Turn};
+use tls_pair::{TlsPair, WATCHED};
 
 /// A set of relay threads.
 ///
@@ -137,6 +141,41 @@ enum Carrier {
 }
 
 impl Carrier {
+    fn note(&mut self, side: Side, flags: EventFlags) {
+        match self {
+            Self::Plain(pair) => pair.note(side, flags),
+            Self::Tls(pair) => pair.note(side, flags),
+        }
+    }
+
+    fn turn(&mut self, scratch: &mut Scratch) -> Turn {
+        match self {
+            Self::Plain(pair) => pair.turn(scratch),
+            Self::Tls(pair) => pair.turn(scratch.buffer()),
+        }
+    }
+
+    fn next_change(&mut self) -> Option<(Side, BorrowedFd<'_>, EventFlags)> {
+        match self {
+            Self::Plain(pair) => pair.next_change(),
+            Self::Tls(pair) => pair.next_change(),
+        }
+    }
+
+    fn rests_anew(&mut self) -> bool {
+        match self {
+            Self::Plain(pair) => pair.rests_anew(),
+            Self::Tls(pair) => pair.rests_anew(),
+        }
+    }
+
+    fn wake(&mut self) {
+        match self {
+            Self::Plain(pair) => pair.wake(),
+            Self::Tls(pair) => pair.wake(),
+        }
+    }
+
     fn end(self) {
         match self {
             Self::Plain(pair) => pair.end(),
@@ -183,10 +222,9 @@ impl Shard {
                     let (client, server) = pair.sockets();
                     (client, server, READABLE)
                 }
-                // TLS may hold bytes that no event of a socket will tell of: writability wakes us once.
                 Carrier::Tls(pair) => {
                     let (client, server) = pair.sockets();
-                    (client, server, READABLE | EventFlags::OUT)
+                    (client, server, WATCHED)
                 }
             };
             // The client last: it is the one that may have spoken already, and then the engine wakes and
@@ -229,6 +267,8 @@ struct Runner {
     scratch: Scratch,
     /// Pairs that used up their turn and still have bytes to read.
     again: Vec<usize>,
+    /// When pairs that rest are looked at again, the next one first.
+    resting: VecDeque<(Instant, usize)>,
     /// Slots freed in this batch; given back at its end, so a late event of the batch can't meet a
     /// new pair.
     freed: Vec<usize>,
@@ -236,17 +276,22 @@ struct Runner {
 
 impl Runner {
     fn new(shard: Arc<Shard>) -> Self {
-        let scratch = Scratch::new();
-        Self { shard, pairs: Vec::new(), scratch, again: Vec::new(), freed: Vec::new() }
+        Self {
+            shard,
+            pairs: Vec::new(),
+            scratch: Scratch::new(),
+            again: Vec::new(),
+            resting: VecDeque::new(),
+            freed: Vec::new(),
+        }
     }
 
     fn run(mut self) {
         let mut events = Vec::with_capacity(EVENTS);
         loop {
             events.clear();
-            let no_wait = Timespec { tv_sec: 0, tv_nsec: 0 };
-            let timeout = if self.again.is_empty() { None } else { Some(&no_wait) };
-            match epoll::wait(&self.shard.epoll, spare_capacity(&mut events), timeout) {
+            let timeout = self.timeout();
+            match epoll::wait(&self.shard.epoll, spare_capacity(&mut events), timeout.as_ref()) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 // Only a broken descriptor gets here, and then no pair can ever move again.
                 Err(_) => return self.close_pairs(),
@@ -263,7 +308,35 @@ impl Runner {
             for slot in std::mem::take(&mut self.again) {
                 self.turn(slot);
             }
+            self.wake_rested();
             self.give_back();
+        }
+    }
+
+    /// How long nothing is to be done but for events; `None` is for ever.
+    fn timeout(&self) -> Option<Timespec> {
+        let left = match self.resting.front() {
+            _ if !self.again.is_empty() => Duration::ZERO,
+            Some((at, _)) => at.saturating_duration_since(Instant::now()),
+            None => return None,
+        };
+        // Rests are far below a second.
+        Some(Timespec { tv_sec: 0, tv_nsec: left.subsec_nanos().into() })
+    }
+
+    fn wake_rested(&mut self) {
+        if self.resting.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        while let Some((at, slot)) = self.resting.front().copied()
+            && at <= now
+        {
+            self.resting.pop_front();
+            if let Some(Some(pair)) = self.pairs.get_mut(slot) {
+                pair.wake();
+                self.turn(slot);
+            }
         }
     }
 
@@ -273,28 +346,21 @@ impl Runner {
         }
         let Some(Some(pair)) = self.pairs.get_mut(slot) else { return };
         let side = if client { Side::Client } else { Side::Server };
-        match pair {
-            Carrier::Plain(pair) => pair.note(side, flags),
-            Carrier::Tls(pair) => pair.note(side, flags),
-        }
+        pair.note(side, flags);
         self.turn(slot);
     }
 
     fn turn(&mut self, slot: usize) {
-        let pair = match self.pairs.get_mut(slot) {
-            Some(Some(Carrier::Plain(pair))) => pair,
-            Some(Some(Carrier::Tls(pair))) => {
-                let turn = pair.turn(self.scratch.buffer());
-                return self.turned(slot, turn);
-            }
-            _ => return,
-        };
+        let Some(Some(pair)) = self.pairs.get_mut(slot) else { return };
         let turn = pair.turn(&mut self.scratch);
-        while let Some((side, fd)) = pair.next_unarmed() {
+        while let Some((side, fd, flags)) = pair.next_change() {
             let key = EventData::new_u64((slot as u64) << 1 | u64::from(side == Side::Server));
             // An edge that came before this call is not lost: the kernel looks at the socket anew.
             // It refuses only a descriptor that is not registered, and ours are.
-            let _ = epoll::modify(&self.shard.epoll, fd, key, READABLE | EventFlags::OUT);
+            let _ = epoll::modify(&self.shard.epoll, fd, key, flags);
+        }
+        if pair.rests_anew() {
+            self.resting.push_back((Instant::now() + REST, slot));
         }
         self.turned(slot, turn);
     }
@@ -357,9 +423,6 @@ impl Runner {
     }
 }
 
-/// What is watched from the beginning. Not writability: it would wake us for every new pair.
-const READABLE: EventFlags = EventFlags::IN.union(EventFlags::RDHUP).union(EventFlags::ET);
-
 /// The event key of the thread's own eventfd; slots never get that far.
 const WAKE: u64 = u64::MAX;
 
@@ -408,6 +471,41 @@ mod tests {
         // Freed slots come back at the end of a batch, so two are in turn at most.
         assert!(engine.shards[0].inbox().next <= 2, "slots leak");
         assert_eq!(engine.pairs(), 0);
+    }
+
+    #[test]
+    fn a_bulk_comes_whole_and_its_end_without_another_event() {
+        let engine = Engine::start(1).unwrap();
+        let (told, _ends) = channel();
+        let (mut client, near) = UnixStream::pair().unwrap();
+        let (far, mut server) = UnixStream::pair().unwrap();
+        near.set_nonblocking(true).unwrap();
+        far.set_nonblocking(true).unwrap();
+        engine.carry(Carried::Plain(near.into()), Carried::Plain(far.into()), Box::new(Told(told))).unwrap();
+        let piece: Vec<u8> = (0..8_192_usize).map(|at| (at % 251) as u8).collect();
+        for round in 0..3_usize {
+            let pieces = 1_500 + round;
+            let sent = piece.clone();
+            let mut source = server.try_clone().unwrap();
+            let writer = std::thread::spawn(move || {
+                for _ in 0..pieces {
+                    source.write_all(&sent).unwrap();
+                }
+                source.write_all(b"end").unwrap();
+            });
+            let mut got = vec![0; pieces * piece.len() + 3];
+            client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            client.read_exact(&mut got).unwrap();
+            writer.join().unwrap();
+            assert!(got.chunks(piece.len()).take(pieces).all(|chunk| chunk == piece));
+            assert!(got.ends_with(b"end"));
+            // Bytes that come after a rest that brought nothing are an event again.
+            std::thread::sleep(REST * 20);
+            server.write_all(b"late").unwrap();
+            client.read_exact(got.get_mut(..4).unwrap()).unwrap();
+            client.write_all(b"next").unwrap();
+            server.read_exact(got.get_mut(..4).unwrap()).unwrap();
+        }
     }
 
     #[test]

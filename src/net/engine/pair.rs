@@ -6,6 +6,7 @@ use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 
+use super::bulk::Bulk;
 use crate::handshake::{Close, Side};
 use crate::net::watch::other;
 use crate::net::{Guard, Totals};
@@ -85,10 +86,9 @@ struct Flow {
     bytes: u64,
     /// An edge said that there is something to read, and no short read has answered it yet.
     readable: bool,
+    bulk: Bulk,
     /// The sender has hung up: a short read does not mean that nothing follows.
     hung: bool,
-    /// The receiver's writability is watched. Asked for when a write first blocks, and kept then.
-    armed: bool,
     /// The sender's socket is closed both ways: nothing can be written to it.
     gone: bool,
     /// The receiver is known to be gone.
@@ -113,6 +113,10 @@ pub(super) struct Pair {
     server: OwnedFd,
     up: Flow,
     down: Flow,
+    /// What the two sockets are watched for.
+    watched: [EventFlags; 2],
+    /// A wake for flows that rest is on its way.
+    queued: bool,
     first: Option<(Side, Close)>,
     guard: Box<dyn Guard>,
 }
@@ -125,7 +129,8 @@ impl std::fmt::Debug for Pair {
 
 impl Pair {
     pub(super) fn new(client: OwnedFd, server: OwnedFd, guard: Box<dyn Guard>) -> Self {
-        Self { client, server, up: Flow::default(), down: Flow::default(), first: None, guard }
+        let (up, down) = (Flow::default(), Flow::default());
+        Self { client, server, up, down, watched: [READABLE; 2], queued: false, first: None, guard }
     }
 
     pub(super) fn sockets(&self) -> (BorrowedFd<'_>, BorrowedFd<'_>) {
@@ -144,6 +149,9 @@ impl Pair {
         let hung = from.gone || flags.intersects(EventFlags::RDHUP);
         from.hung |= hung;
         from.readable |= hung || flags.intersects(EventFlags::IN);
+        if hung {
+            from.bulk.interrupt();
+        }
     }
 
     /// Carries what can be carried now, within bounds.
@@ -151,7 +159,8 @@ impl Pair {
         let up = self.flow(Side::Client, scratch);
         let down = self.flow(Side::Server, scratch);
         // The server's side may have been found gone only after the client's side was looked at.
-        let up = up || (!self.up.done && (self.up.doomed || (self.up.readable && self.up.pending.is_none())));
+        let up =
+            up || (!self.up.done && (self.up.doomed || (self.up.can_read() && self.up.pending.is_none())));
         if self.up.done && self.down.done {
             Turn::Ended
         } else if up || down {
@@ -170,10 +179,14 @@ impl Pair {
         if flow.doomed {
             flow.finish(scratch);
         }
-        if flow.done || (flow.pending.is_none() && !flow.readable) {
+        if flow.done || (flow.pending.is_none() && !flow.can_read()) {
             return false;
         }
+        let before = flow.bytes;
         let pumped = flow.pump(from, to, !back.done, scratch);
+        if flow.bytes != before {
+            back.bulk.interrupt();
+        }
         if flow.done && self.first.is_none() {
             self.first = Some(match pumped {
                 Pumped::SenderGone => (side, Close::Reset),
@@ -198,17 +211,41 @@ impl Pair {
         }
     }
 
-    /// The next socket whose writability has to be watched from now on, and for which side it is.
-    pub(super) fn next_unarmed(&mut self) -> Option<(Side, BorrowedFd<'_>)> {
-        for (side, flow, to) in
-            [(Side::Server, &mut self.up, &self.server), (Side::Client, &mut self.down, &self.client)]
-        {
-            if flow.pending.is_some() && !flow.armed {
-                flow.armed = true;
-                return Some((side, to.as_fd()));
+    /// The next socket that has to be watched for something else from now on, for which side it is, and for what.
+    pub(super) fn next_change(&mut self) -> Option<(Side, BorrowedFd<'_>, EventFlags)> {
+        let sides = [
+            (Side::Client, &self.client, &self.up, &self.down),
+            (Side::Server, &self.server, &self.down, &self.up),
+        ];
+        for ((side, socket, from, to), watched) in sides.into_iter().zip(&mut self.watched) {
+            // Room is asked for when a write first blocks, and kept then.
+            let mut flags = *watched & EventFlags::OUT | READABLE;
+            if to.pending.is_some() {
+                flags |= EventFlags::OUT;
+            }
+            if !from.bulk.wants_events() {
+                flags -= EventFlags::IN;
+            }
+            if flags != *watched {
+                *watched = flags;
+                return Some((side, socket.as_fd(), flags));
             }
         }
         None
+    }
+
+    /// Whether a wake is to be set for a flow that rests.
+    pub(super) fn rests_anew(&mut self) -> bool {
+        let anew = !self.queued && (self.up.bulk.rests() || self.down.bulk.rests());
+        self.queued |= anew;
+        anew
+    }
+
+    /// The rest is over.
+    pub(super) fn wake(&mut self) {
+        self.queued = false;
+        self.up.bulk.wake();
+        self.down.bulk.wake();
     }
 
     /// Closes both sockets and tells the guard.
@@ -239,7 +276,7 @@ impl Flow {
             }
         }
         for _ in 0..ROUNDS {
-            if !self.readable {
+            if !self.can_read() {
                 return Pumped::Idle;
             }
             let count = match recv(from, &mut scratch.buffer[..], RecvFlags::empty()) {
@@ -253,7 +290,7 @@ impl Flow {
                 }
                 Ok((_, count)) => count,
                 Err(Errno::AGAIN) => {
-                    self.readable = false;
+                    self.readable = self.bulk.emptied();
                     return Pumped::Idle;
                 }
                 Err(Errno::INTR) => continue,
@@ -263,9 +300,10 @@ impl Flow {
                 }
             };
             self.bytes += count as u64;
+            self.bulk.took(count);
             // A short read emptied the socket: the next byte brings a new edge. Not so after a
             // hang-up, which may have come with the edge that brought these bytes.
-            self.readable = count == scratch.buffer.len() || self.hung;
+            self.readable = count == scratch.buffer.len() || self.hung || self.bulk.emptied();
             let mut start = 0;
             match write_out(to, &scratch.buffer, &mut start, count) {
                 Wrote::All => {}
@@ -276,7 +314,12 @@ impl Flow {
                 Wrote::Gone => return self.receiver_gone(scratch),
             }
         }
-        if self.readable { Pumped::Again } else { Pumped::Idle }
+        if self.can_read() { Pumped::Again } else { Pumped::Idle }
+    }
+
+    /// Whether reading may bring something now.
+    fn can_read(&self) -> bool {
+        self.readable && !self.bulk.rests()
     }
 
     fn receiver_gone(&mut self, scratch: &mut Scratch) -> Pumped {
@@ -310,6 +353,9 @@ fn write_out(to: BorrowedFd<'_>, bytes: &[u8], start: &mut usize, end: usize) ->
     }
     Wrote::All
 }
+
+/// What is watched from the beginning. Not writability: it would wake us for every new pair.
+pub(super) const READABLE: EventFlags = EventFlags::IN.union(EventFlags::RDHUP).union(EventFlags::ET);
 
 /// Size of a thread's buffer.
 pub(super) const BUFFER: usize = 256 * 1024;

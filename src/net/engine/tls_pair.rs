@@ -13,8 +13,9 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 use rustls::Connection;
 
+use super::bulk::Bulk;
 use super::carried::Carried;
-use super::pair::{BUFFER, Turn};
+use super::pair::{BUFFER, READABLE, Turn};
 use crate::handshake::{Close, Side};
 use crate::net::watch::other;
 use crate::net::{Guard, Totals};
@@ -25,6 +26,8 @@ pub(super) struct TlsPair {
     server: End,
     up: Flow,
     down: Flow,
+    /// A wake for legs that rest is on its way.
+    queued: bool,
     first: Option<(Side, Close)>,
     guard: Box<dyn Guard>,
 }
@@ -36,7 +39,9 @@ struct End {
     /// Bytes of the protocol that a leg in clear has not taken yet.
     waiting: Vec<u8>,
     sent: usize,
-    readable: bool,
+    source: Source,
+    /// What the socket is watched for.
+    watched: EventFlags,
     /// A record could not be read, which is told when what came before it was carried.
     broken: Option<io::ErrorKind>,
     /// Nothing more comes.
@@ -45,6 +50,16 @@ struct End {
     hung: bool,
     /// It can't be written to.
     gone: bool,
+}
+
+/// What is known of a socket's bytes.
+#[derive(Debug, Default)]
+struct Source {
+    /// An edge said that there is something to read, and nothing has answered it yet.
+    readable: bool,
+    /// The peer has hung up: a short read does not mean that nothing follows.
+    last: bool,
+    bulk: Bulk,
 }
 
 /// One direction.
@@ -71,7 +86,8 @@ enum Moved {
 impl TlsPair {
     pub(super) fn new(client: Carried, server: Carried, guard: Box<dyn Guard>) -> Self {
         let (up, down) = (Flow::default(), Flow::default());
-        Self { client: End::new(client), server: End::new(server), up, down, first: None, guard }
+        let (client, server) = (End::new(client), End::new(server));
+        Self { client, server, up, down, queued: false, first: None, guard }
     }
 
     pub(super) fn sockets(&self) -> (BorrowedFd<'_>, BorrowedFd<'_>) {
@@ -84,9 +100,13 @@ impl TlsPair {
             Side::Client => &mut self.client,
             Side::Server => &mut self.server,
         };
-        end.readable |=
-            flags.intersects(EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
         end.hung |= flags.intersects(EventFlags::HUP | EventFlags::ERR);
+        let last = end.hung || flags.intersects(EventFlags::RDHUP);
+        end.source.readable |= last || flags.intersects(EventFlags::IN);
+        end.source.last |= last;
+        if last {
+            end.source.bulk.interrupt();
+        }
         end.gone |= end.ended && end.hung;
     }
 
@@ -103,6 +123,31 @@ impl TlsPair {
             }
         }
         Turn::Again
+    }
+
+    /// The next socket that has to be watched for something else from now on, for which side it is, and for what.
+    pub(super) fn next_change(&mut self) -> Option<(Side, BorrowedFd<'_>, EventFlags)> {
+        for (side, end) in [(Side::Client, &mut self.client), (Side::Server, &mut self.server)] {
+            let flags = if end.source.bulk.wants_events() { WATCHED } else { WATCHED - EventFlags::IN };
+            if std::mem::replace(&mut end.watched, flags) != flags {
+                return Some((side, end.socket.as_fd(), flags));
+            }
+        }
+        None
+    }
+
+    /// Whether a wake is to be set for a leg that rests.
+    pub(super) fn rests_anew(&mut self) -> bool {
+        let anew = !self.queued && (self.client.source.bulk.rests() || self.server.source.bulk.rests());
+        self.queued |= anew;
+        anew
+    }
+
+    /// The rest is over.
+    pub(super) fn wake(&mut self) {
+        self.queued = false;
+        self.client.source.bulk.wake();
+        self.server.source.bulk.wake();
     }
 
     fn step(&mut self, side: Side, buffer: &mut [u8]) -> Moved {
@@ -146,6 +191,7 @@ impl TlsPair {
             return Moved::Some;
         }
         flow.bytes += count as u64;
+        to.source.bulk.interrupt();
         // A failure shows itself at the next flush.
         to.write(buffer.get(..count).unwrap_or_default());
         Moved::Some
@@ -174,7 +220,8 @@ impl End {
             tls,
             waiting: Vec::new(),
             sent: 0,
-            readable: true,
+            source: Source { readable: true, ..Source::default() },
+            watched: WATCHED,
             broken: None,
             ended: false,
             hung: false,
@@ -186,7 +233,7 @@ impl End {
     /// the end, or where records carried nothing.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let Some(tls) = &mut self.tls else {
-            return receive(self.socket.as_fd(), &mut self.readable, buffer).inspect(|count| {
+            return self.source.receive(self.socket.as_fd(), buffer).inspect(|count| {
                 self.ended |= *count == 0;
             });
         };
@@ -198,7 +245,7 @@ impl End {
         // What the handshake has left comes first.
         let mut opened = drain(tls, plain, &mut got);
         if got == 0 && matches!(opened, Ok(Reader::Open)) {
-            let count = receive(self.socket.as_fd(), &mut self.readable, records)?;
+            let count = self.source.receive(self.socket.as_fd(), records)?;
             opened = open(tls, records.get(..count).unwrap_or_default(), plain, &mut got);
         }
         match opened {
@@ -311,20 +358,27 @@ fn drain(tls: &mut Connection, plain: &mut [u8], got: &mut usize) -> io::Result<
     }
 }
 
-/// Reads from a socket; what is `readable` is asked until it would block.
-fn receive(socket: BorrowedFd<'_>, readable: &mut bool, buffer: &mut [u8]) -> io::Result<usize> {
-    if !*readable {
-        return Err(io::ErrorKind::WouldBlock.into());
-    }
-    loop {
-        match recv(socket, &mut *buffer, RecvFlags::empty()) {
-            Ok((_, count)) => return Ok(count),
-            Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => {
-                *readable = false;
-                return Err(io::ErrorKind::WouldBlock.into());
+impl Source {
+    /// Reads what is there.
+    fn receive(&mut self, socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+        if !self.readable || self.bulk.rests() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        loop {
+            match recv(socket, &mut *buffer, RecvFlags::empty()) {
+                Ok((_, count)) => {
+                    self.bulk.took(count);
+                    // As in a pair without TLS: a short read emptied the socket.
+                    self.readable = count == buffer.len() || count == 0 || self.last || self.bulk.emptied();
+                    return Ok(count);
+                }
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => {
+                    self.readable = self.bulk.emptied();
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                Err(errno) => return Err(errno.into()),
             }
-            Err(errno) => return Err(errno.into()),
         }
     }
 }
@@ -346,6 +400,9 @@ impl Write for Out<'_> {
         Ok(())
     }
 }
+
+/// TLS may hold bytes that no event of a socket will tell of: writability wakes us once, at the beginning.
+pub(super) const WATCHED: EventFlags = READABLE.union(EventFlags::OUT);
 
 /// Steps in one turn before the other pairs of the thread get theirs.
 const ROUNDS: usize = 8;

@@ -1,0 +1,131 @@
+//! Rests of a source that sends in bulk.
+//!
+//! A server that sends the rows of a COPY is slower than the relay: each of its writes, 8 KiB, would
+//! wake us, and waking and being woken costs more than carrying them. So once megabytes have come
+//! without a word from the other side, the source is read at intervals: what comes meanwhile is
+//! carried together. Who asks and answers is never in bulk, and the last bytes of a bulk come at most
+//! one rest later, which is a hundredth of the time that the bulk took before the first rest.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use rustix::buffer::spare_capacity;
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags};
+
+/// How long a source is left alone.
+pub(super) const REST: Duration = Duration::from_micros(100);
+
+/// Bytes without an answer from which on a source is in bulk.
+const ENTER: usize = 4 * 1024 * 1024;
+
+/// A rest that brought less was not worth its wait: the source goes back to events.
+const WORTH: usize = 24 * 1024;
+
+/// Whether the kernel can wait for less than a millisecond: `epoll_pwait2` is there from Linux 5.11 on, and a
+/// sandbox may refuse it.
+static CAN_REST: LazyLock<bool> = LazyLock::new(|| {
+    let soon = Timespec { tv_sec: 0, tv_nsec: 1 };
+    let wait = |epoll| epoll::wait(epoll, spare_capacity(&mut Vec::with_capacity(1)), Some(&soon));
+    epoll::create(CreateFlags::CLOEXEC).and_then(wait).is_ok()
+});
+
+/// One source of bytes.
+#[derive(Debug, Default)]
+pub(super) struct Bulk {
+    /// Bytes since the other side last said something.
+    run: usize,
+    /// Bytes since the last rest.
+    since: usize,
+    mode: Mode,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Mode {
+    /// Events tell of bytes.
+    #[default]
+    Events,
+    /// It is being read between two rests.
+    Reading,
+    Resting,
+}
+
+impl Bulk {
+    /// Bytes were read.
+    pub(super) const fn took(&mut self, count: usize) {
+        self.run = self.run.saturating_add(count);
+        self.since = self.since.saturating_add(count);
+    }
+
+    /// Nothing more is there now; true when the source rests from now on.
+    pub(super) fn emptied(&mut self) -> bool {
+        let since = std::mem::take(&mut self.since);
+        let rest = match self.mode {
+            Mode::Events => self.run >= ENTER && *CAN_REST,
+            Mode::Reading => since >= WORTH,
+            Mode::Resting => true,
+        };
+        if rest {
+            self.mode = Mode::Resting;
+        } else if self.mode != Mode::Events {
+            self.interrupt();
+        }
+        rest
+    }
+
+    /// The other side spoke, or the source hung up: events tell of bytes from now on.
+    pub(super) const fn interrupt(&mut self) {
+        self.run = 0;
+        self.mode = Mode::Events;
+    }
+
+    /// The rest is over.
+    pub(super) fn wake(&mut self) {
+        if self.mode == Mode::Resting {
+            self.mode = Mode::Reading;
+        }
+    }
+
+    /// Nothing is to be read now.
+    pub(super) fn rests(&self) -> bool {
+        self.mode == Mode::Resting
+    }
+
+    /// Whether events are to tell of bytes.
+    pub(super) fn wants_events(&self) -> bool {
+        self.mode == Mode::Events
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_bulk_rests_and_only_while_it_is_worth_it() {
+        let mut bulk = Bulk::default();
+        bulk.took(ENTER - 1);
+        assert!(!bulk.emptied() && bulk.wants_events());
+        bulk.took(1);
+        assert_eq!(bulk.emptied(), *CAN_REST);
+        if !*CAN_REST {
+            return;
+        }
+        assert!(bulk.rests() && !bulk.wants_events());
+        bulk.wake();
+        assert!(!bulk.rests() && !bulk.wants_events());
+        // A rest's bytes may take more than one read.
+        bulk.took(WORTH - 1);
+        bulk.took(1);
+        assert!(bulk.emptied() && bulk.rests());
+        bulk.wake();
+        bulk.took(WORTH - 1);
+        assert!(!bulk.emptied() && bulk.wants_events());
+        bulk.took(WORTH);
+        assert!(!bulk.emptied(), "it begins anew");
+        bulk.took(ENTER);
+        assert!(bulk.emptied());
+        bulk.interrupt();
+        assert!(!bulk.rests() && bulk.wants_events());
+    }
+}
