@@ -131,7 +131,9 @@ fn a_password_in_the_users_place_is_not_repeated() {
     let password = PLANTED.replace('%', "%25").replace('#', "%23").replace('$', "%24");
     let upstream = format!("postgresql://scram:{password}@127.0.0.1:{}/postgres", server.port);
     for format in ["json", "human"] {
-        let arguments = ["--format", format].map(String::from);
+        let dir = support::keeper::Scratch::new();
+        let capture = dir.path().join("login.pcapng");
+        let arguments = ["--format", format, "--capture", capture.to_str().unwrap()].map(String::from);
         let mut proxy = Proxy::start_logging(&upstream, &arguments, "trace");
         let swapped = Login {
             user: PLANTED.into(),
@@ -143,5 +145,9 @@ fn a_password_in_the_users_place_is_not_repeated() {
         let text = proxy.finish().join("\n") + &proxy.stderr();
         assert!(!text.contains(PLANTED), "{format}: {text}");
         assert!(text.contains("the two are swapped"), "{format}: {text}");
+        let captured = std::fs::read(capture).unwrap();
+        let holds = |word: &str| captured.windows(word.len()).any(|part| part == word.as_bytes());
+        assert!(holds("user\0*****") && holds("28000"), "{}", String::from_utf8_lossy(&captured));
+        assert!(!holds(PLANTED), "{}", String::from_utf8_lossy(&captured));
     }
 }

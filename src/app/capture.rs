@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::capture::blank::Keep;
+use crate::capture::blank::{Keep, blank_word};
 use crate::capture::facts::Facts;
 use crate::capture::write::walk::Piece;
 use crate::diagnose::Outcome;
@@ -326,8 +326,14 @@ pub(super) fn open(options: &Options) -> Result<(Arc<Keeper>, Recorder), Failure
 }
 
 impl Recorder {
-    /// Records a login, if it is one of those that are wanted.
-    pub(super) fn login(&mut self, attempt: &Attempt, report: &Report, talk: Option<Talk>) {
+    /// Records a login, if it is one of those that are wanted. `name` is a secret that stands where no secrets are.
+    pub(super) fn login(
+        &mut self,
+        attempt: &Attempt,
+        report: &Report,
+        talk: Option<Talk>,
+        name: Option<&str>,
+    ) {
         let wanted = match self.which {
             _ if report.diagnosis.outcome == Outcome::Failed => true,
             Which::All => true,
@@ -343,10 +349,14 @@ impl Recorder {
         let left_out = talk.as_ref().map_or(0, |talk| talk.left_out);
         let facts = facts::facts_of(attempt, report, self.keep.secrets, left_out);
         let opaque_and_up = attempt.opaque.is_some_and(|opaque| opaque.closed.is_none());
-        let (pieces, server_leg, share) = match talk {
+        let (mut pieces, mut server_leg, share) = match talk {
             Some(talk) => (talk.pieces, talk.server_leg, Some(talk.share)),
             None => (Vec::new(), None, None),
         };
+        if let Some(name) = name.filter(|_| !self.keep.secrets) {
+            blank_word(&mut pieces, name.as_bytes());
+            server_leg.iter_mut().for_each(|pieces| blank_word(pieces, name.as_bytes()));
+        }
         self.put(Job::Login(Box::new(Entry {
             number: attempt.id,
             pieces,

@@ -27,7 +27,7 @@ use crate::secret::Secret;
 
 use super::baseline::{Success, Successes};
 use super::capture::{Keeper, Recorder, Session, Talk};
-use super::conceal::conceal;
+use super::conceal::{among_names, conceal};
 use super::judging::{KeyCache, exchange, judgement};
 use super::output::Dress;
 use super::sources::{Gathered, Sources};
@@ -220,7 +220,9 @@ impl Clerk {
                     tell.clone_from(&self.setting.written);
                     let report = self.report(&attempt, backlog > BUSY, None);
                     if let Some(recorder) = &mut self.recorder {
-                        recorder.login(&attempt, &report, talk);
+                        let expected = self.setting.expected.as_ref();
+                        let name = expected.and_then(|expected| among_names(&attempt.record, expected));
+                        recorder.login(&attempt, &report, talk, name);
                     }
                     self.setting.dress.report(&report)
                 }
@@ -361,7 +363,7 @@ impl Clerk {
         self.history.complete(&mut report, &profile, ended);
         self.history.remember(&report, &client_host, profile, ended, attempt);
         if let Some(expected) = &self.setting.expected {
-            conceal(&mut report, expected);
+            conceal(&mut report, record, expected);
         }
         report
     }

@@ -52,6 +52,27 @@ pub fn blank(pieces: &mut Vec<Piece>, keep: Keep) {
     pieces.retain(|piece| !piece.bytes.is_empty());
 }
 
+/// Blanks a word wherever it stands in clear, also where it was sent in two pieces.
+pub fn blank_word(pieces: &mut [Piece], word: &[u8]) {
+    for side in [Side::Client, Side::Server] {
+        let mut ours: Vec<&mut Piece> = pieces.iter_mut().filter(|piece| piece.from == side).collect();
+        let mut stream: Vec<u8> = ours.iter().flat_map(|piece| piece.bytes.iter().copied()).collect();
+        let mut at = 0;
+        while let Some(part) = stream.get_mut(at..).and_then(|rest| rest.get_mut(..word.len())) {
+            if part == word {
+                star(part);
+            }
+            at += 1;
+        }
+        let mut rest = stream.as_slice();
+        for piece in &mut ours {
+            let (this, next) = rest.split_at_checked(piece.bytes.len()).unwrap_or((rest, &[]));
+            piece.bytes.copy_from_slice(this);
+            rest = next;
+        }
+    }
+}
+
 fn blank_message(message: &Message, bytes: &mut [u8], queries: bool) {
     if !message.whole {
         return unfinished(message, bytes);
