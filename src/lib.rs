@@ -3,6 +3,9 @@
 //! The library is laid out in floors: a room imports only from floors below it, and
 //! `tests/tidy.rs` reads the `use` lines to keep that true. ARCHITECTURE.md is the map.
 
+// `println!` panics where nobody reads: `app::print` does not.
+#![warn(clippy::print_stdout)]
+
 pub mod app;
 pub mod capture;
 pub mod certs;

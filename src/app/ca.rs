@@ -10,7 +10,7 @@ use clap::Args;
 use crate::certs::Certificate;
 use crate::secret::Secret;
 
-use super::{Failure, stderr};
+use super::{Failure, print, stderr};
 
 /// Options of `pgwhy ca`.
 #[derive(Debug, Args)]
@@ -41,7 +41,7 @@ pub(super) fn run(args: &CaArgs) -> Result<(), Failure> {
     };
     let (certificate, key) = (dir.join(CERTIFICATE), dir.join(KEY));
     if certificate.exists() && key.exists() {
-        println!("{}", certificate.display());
+        print(format!("{}\n", certificate.display()).as_bytes())?;
         stderr::say(format_args!(
             "the authority was there already; remove both files of {} for a new one",
             dir.display()
@@ -54,7 +54,7 @@ pub(super) fn run(args: &CaArgs) -> Result<(), Failure> {
         make().map_err(|error| Failure::failed(format!("the authority could not be made: {error}")))?;
     write(&key, 0o600, made.key.expose()).map_err(|error| failed(&key, error))?;
     write(&certificate, 0o644, &made.certificate).map_err(|error| failed(&certificate, error))?;
-    println!("{}", certificate.display());
+    print(format!("{}\n", certificate.display()).as_bytes())?;
     stderr::say("made; clients that trust this certificate believe those that pgwhy proxy makes");
     Ok(())
 }

@@ -226,9 +226,9 @@ pub struct ContextArgs {
     #[arg(long, value_name = "FILE")]
     pub hba: Option<PathBuf>,
 
-    /// PostgreSQL major version that --hba is read for
-    #[arg(long, value_name = "N", default_value_t = 18, value_parser = clap::value_parser!(u32).range(12..=18))]
-    pub pg_version: u32,
+    /// PostgreSQL major version that --hba is read for [default: as 18 reads it, and less sure where others differ]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(12..=18))]
+    pub pg_version: Option<u32>,
 
     /// A connection of an administrator, asked only when a login fails: roles, limits, settings
     #[arg(long, value_name = "CONNINFO")]

@@ -1,10 +1,12 @@
 //! The contexts that were given beside the wire: server log, control data, administrator's connection,
 //! pg_hba.conf. Asked only when a login failed, by the desk, never on a login's path.
 
-use std::fs;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+use std::{fs, io};
 
 use crate::diagnose::admin::AdminFacts;
 use crate::diagnose::proof::LogFacts;
@@ -52,10 +54,19 @@ struct LogSource {
 /// pg_hba.conf, read again when it changes.
 struct HbaSource {
     path: PathBuf,
-    server: Server,
-    stamp: Option<(SystemTime, u64)>,
+    /// The server's major version, if it was said.
+    version: Option<u32>,
+    /// The file, what it includes, and the directories that it names, as they were when they were read.
+    stamps: Vec<(PathBuf, Option<Stamp>)>,
     rules: Option<Rules>,
     problem: Option<String>,
+}
+
+/// When a file was changed, and how long it was.
+type Stamp = (SystemTime, u64);
+
+fn stamp(path: &Path) -> io::Result<Stamp> {
+    fs::metadata(path).and_then(|meta| Ok((meta.modified()?, meta.len())))
 }
 
 /// What the sources say about one login.
@@ -89,8 +100,8 @@ impl Sources {
         if let Some(path) = &args.hba {
             let mut source = HbaSource {
                 path: path.clone(),
-                server: Server::of_version(args.pg_version),
-                stamp: None,
+                version: args.pg_version,
+                stamps: Vec::new(),
                 rules: None,
                 problem: None,
             };
@@ -222,26 +233,72 @@ fn nonce(path: &Path) -> Result<[u8; 32], Failure> {
 
 impl HbaSource {
     fn refresh(&mut self) {
-        let stamp = fs::metadata(&self.path).and_then(|meta| Ok((meta.modified()?, meta.len())));
-        let stamp = match stamp {
-            Ok(stamp) => stamp,
-            Err(error) => {
-                self.problem = Some(error.to_string());
-                return;
-            }
-        };
-        if self.stamp == Some(stamp) {
+        if let Err(error) = stamp(&self.path) {
+            self.problem = Some(error.to_string());
             return;
         }
-        let fault = |error: std::io::Error| FileError::from(&error);
-        let read = |path: &Path| fs::read(path).map_err(fault);
+        let fresh = |(path, old): &(PathBuf, Option<Stamp>)| stamp(path).ok() == *old;
+        if self.rules.is_some() && self.stamps.iter().all(fresh) {
+            return;
+        }
+        let stamps = RefCell::new(BTreeMap::new());
+        // Before it is read: what changes in between is read once more.
+        let note = |path: &Path| {
+            stamps.borrow_mut().entry(path.to_owned()).or_insert_with(|| stamp(path).ok());
+        };
+        let fault = |error: io::Error| FileError::from(&error);
+        let read = |path: &Path| {
+            note(path);
+            fs::read(path).map_err(fault)
+        };
         let list = |path: &Path| {
+            note(path);
             let entries = fs::read_dir(path).map_err(fault)?;
             Ok(entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect())
         };
-        let file = hba::parse(&self.path, &Files { read: &read, list: &list }, &self.server);
-        self.rules = Some(Rules { file, world: World::default() });
-        self.stamp = Some(stamp);
+        let files = Files { read: &read, list: &list };
+        let parse = |version| hba::parse(&self.path, &files, &Server::of_version(version));
+        let file = parse(self.version.unwrap_or(NEWEST));
+        let older = match self.version {
+            Some(_) => Vec::new(),
+            None => (OLDEST..NEWEST).map(parse).collect(),
+        };
+        self.rules = Some(Rules { file, older, world: World::default() });
+        self.stamps = stamps.into_inner().into_iter().collect();
         self.problem = None;
+    }
+}
+
+/// The versions by whose rules a file is read.
+const OLDEST: u32 = 12;
+const NEWEST: u32 = 18;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_again_when_one_that_it_includes_has_changed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pg_hba.conf");
+        let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+        write("pg_hba.conf", "include more.conf\ninclude_dir d\nlocal all @names trust\n");
+        let mut source = HbaSource { path, version: None, stamps: Vec::new(), rules: None, problem: None };
+        let mut count = || {
+            source.refresh();
+            let file = &source.rules.as_ref().unwrap().file;
+            (file.rules.iter().map(|rule| rule.users.len()).sum::<usize>(), file.problems.len())
+        };
+        assert_eq!(count().1, 3, "nothing of what it names is there");
+        write("names", "a b");
+        write("more.conf", "local all c peer\n");
+        fs::create_dir(dir.path().join("d")).unwrap();
+        assert_eq!(count(), (3, 0));
+        write("names", "a b c d");
+        assert_eq!(count(), (5, 0));
+        write("d/1.conf", "local all e,f peer\n");
+        assert_eq!(count(), (7, 0));
+        write("d/1.conf", "local all e peer\n");
+        assert_eq!(count(), (6, 0));
     }
 }

@@ -88,9 +88,19 @@ fn judged(record: &Record, error: &ErrorSeen, context: &Context<'_>) -> Option<F
                 .ask(&["--admin", "--server-log"])
         }
         Fit::Variant(variant, detail) => {
-            let confidence = if judgement.against_expected { Confidence::Proven } else { Confidence::Likely };
+            // In clear, a server that stores a SCRAM secret prepares either form to the same (`scram_verify_plain_password`).
+            let alike = record.cleartext.is_some() && variant.id() == "unicode_form";
+            let confidence = match judgement.against_expected && !alike {
+                true => Confidence::Proven,
+                false => Confidence::Likely,
+            };
             let finding = Finding::new(step, Cause::PasswordMismatch, confidence, &judgement.explanation);
             let finding = finding.variant(variant.id());
+            let finding = if alike {
+                finding.or(&[Cause::PasswordDiffersOnServer]).ask(&["--admin", "--server-log"])
+            } else {
+                finding
+            };
             let finding = finding.summary(match judgement.against_expected {
                 true if is_mutation(*variant) => {
                     format!("the client sent the password of {source}: {detail}")

@@ -23,6 +23,8 @@ use super::{Cause, Finding, postgres, proof};
 pub struct Rules {
     /// The file, parsed.
     pub file: HbaFile,
+    /// As older servers read it, where the server's version is not known.
+    pub older: Vec<HbaFile>,
     /// Facts that lines may depend on.
     pub world: World,
 }
@@ -31,6 +33,7 @@ pub struct Rules {
 /// connection reads in `pg_hba_file_rules`.
 struct Sheet<'a> {
     file: Cow<'a, HbaFile>,
+    older: &'a [HbaFile],
     world: World,
     /// How reports call it.
     name: &'static str,
@@ -46,6 +49,7 @@ impl<'a> Sheet<'a> {
         let mut sheet = match context.rules {
             Some(rules) => Self {
                 file: Cow::Borrowed(&rules.file),
+                older: &rules.older,
                 world: rules.world.clone(),
                 name: "the given pg_hba.conf",
                 view: false,
@@ -65,7 +69,8 @@ impl<'a> Sheet<'a> {
         let name = admin.settings.hba_file.as_deref().unwrap_or("pg_hba.conf");
         let version = u32::try_from(admin.server_version_num / 10_000).ok()?;
         let file = Cow::Owned(from_view(rows, name, version)?);
-        Some(Self { file, world: World::default(), name: "pg_hba_file_rules", view: true, changed: false })
+        let (world, name) = (World::default(), "pg_hba_file_rules");
+        Some(Self { file, older: &[], world, name, view: true, changed: false })
     }
 
     /// What `+role` and `samerole` mean for this login's role; of others they say nothing.
@@ -144,6 +149,14 @@ pub(super) fn settle(record: &Record, context: &Context<'_>, finding: Finding) -
             .and(format!("pg_hba.conf can't be decided for this login without {}", missing.join(", ")));
     }
     if !follows(decision.verdict, seen) {
+        if let Some(file) = rules.older.iter().rev().find(|file| explains(rules, file, &connection, seen)) {
+            return finding
+                .and(format!(
+                    "pg_hba.conf fits as PostgreSQL {} reads it, and not as later ones do",
+                    file.version
+                ))
+                .ask(&["--pg-version"]);
+        }
         // What fails behind the authentication fails under any rule, but for a role that a wrong
         // `trust` let through.
         if finding.step == Step::SessionSetup && finding.cause != Cause::RoleMissing {
@@ -180,7 +193,8 @@ pub(super) fn warning(record: &Record, context: &Context<'_>) -> Option<Warning>
     if encrypted || !decision.certain || follows(decision.verdict, seen) {
         return None;
     }
-    if elsewhere(rules, &connection, seen).is_some() {
+    let explained = rules.older.iter().any(|file| explains(rules, file, &connection, seen));
+    if explained || elsewhere(rules, &connection, seen).is_some() {
         return None;
     }
     let should = match &decision.line {
@@ -288,6 +302,12 @@ fn another_address(
             rules.raw(line)
         ))
         .or(&[Cause::HbaNotReloaded])
+}
+
+/// Whether this reading of the file, by an older server, is what the server did.
+fn explains(rules: &Sheet<'_>, file: &HbaFile, connection: &Connection, seen: Seen) -> bool {
+    let decision = decide(file, connection, &rules.world);
+    file.would_load == rules.file.would_load && follows(decision.verdict, seen)
 }
 
 /// The server does not do what the rules say, wherever the login came from.

@@ -19,13 +19,25 @@ pub struct Phase {
     admin: bool,
     /// `--hba`.
     hba: bool,
+    /// `--pg-version` too.
+    versioned: bool,
     /// Something between the proxy and the server changes the client's address to 127.0.0.2.
     nat: bool,
     pub cases: Vec<Case>,
 }
 
 fn phase(loaded: &'static str, case: Case) -> Phase {
-    Phase { loaded, given: None, in_place: false, admin: false, hba: true, nat: false, cases: vec![case] }
+    let cases = vec![case];
+    Phase {
+        loaded,
+        given: None,
+        in_place: false,
+        admin: false,
+        hba: true,
+        versioned: true,
+        nat: false,
+        cases,
+    }
 }
 
 fn edited(loaded: &'static str, given: &'static str, case: Case) -> Phase {
@@ -44,6 +56,20 @@ const REJECTED: &str = "password_rejected possible";
 
 pub fn phases() -> Vec<Phase> {
     [by_file(), by_administrator(), behind_nat()].into_iter().flatten().collect()
+}
+
+/// Patterns came with PostgreSQL 16: what nobody said about the version is not held against the server.
+fn unversioned(version: Version) -> Vec<Phase> {
+    let patterns = "host all /^a 127.0.0.1/32 reject\nhost all all 127.0.0.1/32 scram-sha-256\n";
+    let app = |claim, bare, wants| case(claim, "app", [], bare, wants);
+    let phase = |case| Phase { versioned: false, ..phase(patterns, case) };
+    match version {
+        Version::V15 => vec![phase(
+            app("a pattern is a name to a server of before", REJECTED, REJECTED)
+                .says("as PostgreSQL 15 reads it"),
+        )],
+        Version::V18 => vec![phase(app("a pattern decides", "hba_reject proven", "hba_reject proven"))],
+    }
 }
 
 /// What a file that is given decides.
@@ -405,7 +431,8 @@ pub fn run(version: Version) {
     let nat = Forwarder::start(server.port, [127, 0, 0, 2]);
     let only = std::env::var("PGWHY_ROWS").unwrap_or_default();
     let wanted = |phase: &Phase| phase.cases.iter().any(|case| case.claim.contains(&only));
-    for (at, phase) in phases().into_iter().enumerate().filter(|(_, phase)| wanted(phase)) {
+    let phases = phases().into_iter().chain(unversioned(version));
+    for (at, phase) in phases.enumerate().filter(|(_, phase)| wanted(phase)) {
         write(phase.loaded);
         reload(&server);
         let given = whole(phase.given.unwrap_or(phase.loaded));
@@ -419,7 +446,10 @@ pub fn run(version: Version) {
         }
         let mut args: Vec<String> = Vec::new();
         if phase.hba {
-            args.extend(["--hba", &file.display().to_string(), "--pg-version", number].map(String::from));
+            args.extend(["--hba", &file.display().to_string()].map(String::from));
+        }
+        if phase.hba && phase.versioned {
+            args.extend(["--pg-version", number].map(String::from));
         }
         if phase.admin {
             args.extend(["--admin".into(), conninfo(&server, "postgres")]);

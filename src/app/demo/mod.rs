@@ -7,12 +7,12 @@ use crate::net::{Upstream, UpstreamHost};
 use crate::password::Expected;
 use crate::secret::Secret;
 
-use super::Failure;
 use super::cli::{DemoArgs, Format, Show};
 use super::desk::Setting;
 use super::output::Dress;
 use super::proxy::{Running, start};
 use super::sources::Sources;
+use super::{Failure, print};
 
 mod client;
 mod postgres;
@@ -53,8 +53,11 @@ struct Scene {
 /// Runs the demo.
 pub(super) fn run(args: &DemoArgs) -> Result<(), Failure> {
     let server = Postgres::start(args.pg_bin.as_deref(), HBA, &[("max_connections", "20")], SQL)?;
-    println!("A throw-away {} behind a pgwhy proxy. Its connection string would be", server.version);
-    println!("  postgresql://app:***@127.0.0.1/app\n");
+    let version = &server.version;
+    let title = format!(
+        "A throw-away {version} behind a pgwhy proxy. Its connection string would be\n  postgresql://app:***@127.0.0.1/app\n\n"
+    );
+    print(title.as_bytes())?;
     let running = proxy(&server.socket)?;
     let Some(addr) = running.first_tcp() else {
         return Err(Failure::failed("the demo's proxy has no address"));
@@ -62,8 +65,8 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), Failure> {
     let result = play(addr, &running);
     running.stop();
     drop(server);
-    println!("\nEverything is gone again. Now your own: pgwhy proxy --upstream \"$DATABASE_URL\"");
-    result
+    result?;
+    print(b"\nEverything is gone again. Now your own: pgwhy proxy --upstream \"$DATABASE_URL\"\n")
 }
 
 fn proxy(socket: &Path) -> Result<Running, Failure> {
