@@ -322,11 +322,19 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_read(context, buffer),
-            Self::Tls(stream) => match ready!(Pin::new(&mut **stream).poll_read(context, buffer)) {
+            Self::Tls(stream) => match Pin::new(&mut **stream).poll_read(context, buffer) {
                 // An end without close_notify: PostgreSQL's clients leave like that, and the protocol inside has
                 // its own Terminate.
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
-                read => Poll::Ready(read),
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    Poll::Ready(Ok(()))
+                }
+                // TLS has an answer of its own to what came: no_renegotiation, or new keys. What goes wrong with
+                // it shows itself when something else is written.
+                Poll::Pending if stream.get_ref().1.wants_write() => {
+                    let _ = Pin::new(&mut **stream).poll_flush(context);
+                    Poll::Pending
+                }
+                read => read,
             },
         }
     }

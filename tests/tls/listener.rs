@@ -110,10 +110,12 @@ fn openssl_finds_nothing_weak() {
             let (ok, text) = s_client(proxy.addr, args, "", "---");
             assert!(!ok && text.contains("Cipher is (NONE)"), "{claim} should be refused: {text}");
         }
-        // It gets a warning or silence; the login deadline ends it.
+        // Told at once, not when the login deadline ends it.
+        let began = Instant::now();
         let (_, text) = s_client(proxy.addr, "-starttls postgres -tls1_2", "R\n", "no renegotiation");
         let (_, after) = text.split_once("RENEGOTIATING").unwrap();
-        assert!(!after.contains("depth="), "renegotiated: {text}");
+        assert!(!after.contains("depth=") && after.contains("no renegotiation"), "renegotiated: {text}");
+        assert!(began.elapsed() < DEADLINE, "{text}");
     }
 }
 

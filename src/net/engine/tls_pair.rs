@@ -255,6 +255,10 @@ impl End {
             // The end is there again when what came before it was carried.
             Ok(reader) => self.ended = got == 0 && matches!(reader, Reader::Ended),
         }
+        if tls.wants_write() {
+            // TLS has an answer of its own to what came: no_renegotiation, or new keys.
+            let _ = self.flush();
+        }
         Ok(got)
     }
 
