@@ -6,7 +6,6 @@ mod support;
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use support::peer::{Wire, message, startup};
@@ -109,7 +108,7 @@ fn a_server_that_is_killed_takes_its_sessions_and_nothing_else() {
     loop {
         let refused = Wire::log_in_by_trust(proxy.addr, "app", "postgres").is_err();
         attempts += 1;
-        let handshakes = proxy.wait_handshakes(attempts, Duration::from_secs(20));
+        let handshakes = proxy.wait_handshakes(attempts, support::DEADLINE);
         assert_eq!(handshakes.len(), attempts, "every attempt is reported");
         let last = handshakes.last().expect("a report");
         assert_eq!(last["outcome"] == "failed", refused, "{last}");

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use pgwhy::handshake::{Close, Side};
 use pgwhy::net::{ClientTls, DialError, Ending, Listen, PeerAddr, UpstreamHost};
+use relay_stage::port::Port;
 use relay_stage::*;
 
 /// Writes `total` bytes of the stream `seed`, in pieces of changing size.
@@ -252,7 +253,8 @@ fn a_refused_login_is_reported_before_the_connection_ends() {
 
 #[test]
 fn a_cancel_request_finds_the_server_of_its_key() {
-    let dead = closed_addr();
+    let port = Port::reserve();
+    let dead = port.addr();
     let stage = Stage::new(|config| config.upstream.hosts.insert(0, host(dead)));
     let _pair = stage.login();
     // Now the first host is alive: a cancel request that did not know its server would go there.
@@ -292,7 +294,8 @@ fn a_key_is_forgotten_with_its_connection() {
 
 #[test]
 fn nobody_home_is_said_to_the_client_and_reported_with_every_address() {
-    let dead = closed_addr();
+    let port = Port::reserve();
+    let dead = port.addr();
     let stage = Stage::new(|config| config.upstream.hosts = vec![host(dead)]);
     for hello in [STARTUP, SSL_REQUEST] {
         let mut client = stage.connect();
@@ -309,7 +312,8 @@ fn nobody_home_is_said_to_the_client_and_reported_with_every_address() {
 
 #[test]
 fn a_proxy_in_front_of_itself_says_so() {
-    let own = closed_addr();
+    let port = Port::reserve();
+    let own = port.addr();
     let stage = Stage::new(|config| {
         config.listen = vec![Listen::Tcp(own)];
         config.upstream.hosts = vec![host(own)];

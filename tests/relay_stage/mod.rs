@@ -1,6 +1,10 @@
 //! A proxy, a listener that plays the server, and what was reported, for the relay's tests.
 #![allow(dead_code)] // Each test binary uses its own part.
 
+#[allow(unreachable_pub)] // It belongs to the other tests' support.
+#[path = "../support/port.rs"]
+pub(crate) mod port;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -48,11 +52,6 @@ pub(crate) struct Stage {
 
 pub(crate) fn host(addr: SocketAddr) -> UpstreamHost {
     UpstreamHost { name: addr.ip().to_string(), hostaddr: None, port: addr.port() }
-}
-
-/// An address where nothing listens.
-pub(crate) fn closed_addr() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 impl Stage {
