@@ -140,22 +140,22 @@ fn server_left(record: &Record, step: Step, at: Duration) -> Finding {
     let since = record.client_last.max(record.server_last).unwrap_or_default();
     let waited = at.saturating_sub(since);
     let evidence = format!("{} {:.1} s after the last message", ending(record), waited.as_secs_f64());
-    // authentication_timeout counts from the startup packet on, and the server says nothing to a
-    // client that is not logged in yet (ProcessInterrupts, postgres.c).
-    let (began, what) = match &record.startup {
-        Some(startup) => (startup.at, "the startup packet"),
-        None => (Duration::ZERO, "the connection began"),
+    // authentication_timeout begins anew right before the first request (PerformAuthentication, postinit.c), which
+    // a busy server reaches late, and the server says nothing to a client that is not logged in yet
+    // (ProcessInterrupts, postgres.c).
+    let (began, what) = match (record.requests.first(), &record.startup) {
+        (Some(request), _) => (request.at, "its first request"),
+        (None, Some(startup)) => (startup.at, "the startup packet"),
+        (None, None) => (Duration::ZERO, "the connection began"),
     };
-    let since_startup = at.saturating_sub(began);
-    if record.session.authenticated.is_none()
-        && is_round(since_startup)
-        && waited >= Duration::from_millis(500)
+    let since_began = at.saturating_sub(began);
+    if record.session.authenticated.is_none() && is_round(since_began) && waited >= Duration::from_millis(500)
     {
         if let Some(finding) = lacks_method(record, step).filter(|_| awaits_client(record)) {
             return finding.and(evidence);
         }
         return Finding::likely(step, Cause::AuthTimeout, evidence)
-            .and(format!("{:.1} s after {what}: authentication_timeout", since_startup.as_secs_f64()));
+            .and(format!("{:.1} s after {what}: authentication_timeout", since_began.as_secs_f64()));
     }
     Finding::possible(step, Cause::ServerLeft, evidence).or(&[Cause::AuthTimeout]).ask(&["--server-log"])
 }
