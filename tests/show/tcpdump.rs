@@ -24,6 +24,8 @@ pub struct Tcpdump {
     stderr: BufReader<std::process::ChildStderr>,
     /// Sends itself the last packet of the capture.
     mark: UdpSocket,
+    /// What was lost before the filter was there: packets of others.
+    lost_before: String,
 }
 
 impl Tcpdump {
@@ -49,7 +51,26 @@ impl Tcpdump {
             line.clear();
             assert!(stderr.read_line(&mut line).is_ok_and(|count| count > 0), "tcpdump does not listen");
         }
-        Self { child, file: file.to_owned(), stderr, mark }
+        let mut tcpdump = Self { child, file: file.to_owned(), stderr, mark, lost_before: String::new() };
+        // With this signal it tells what it tells at its end.
+        tcpdump.signal(Signal::USR1);
+        tcpdump.lost_before = tcpdump.lost();
+        tcpdump
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        kill_process(pid, signal).expect("tcpdump runs");
+    }
+
+    /// How many packets it has lost, in its words.
+    fn lost(&mut self) -> String {
+        let mut line = String::new();
+        while !line.contains("dropped by kernel") {
+            line.clear();
+            assert!(self.stderr.read_line(&mut line).is_ok_and(|count| count > 0), "tcpdump tells nothing");
+        }
+        line.trim().rsplit(", ").next().unwrap_or_default().to_owned()
     }
 
     /// Ends it when it has written all that it saw.
@@ -64,13 +85,11 @@ impl Tcpdump {
             assert!(Instant::now() < until, "tcpdump writes nothing");
             std::thread::sleep(Duration::from_millis(10));
         }
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
-        kill_process(pid, Signal::INT).expect("tcpdump runs");
-        let mut rest = String::new();
-        std::io::Read::read_to_string(&mut self.stderr, &mut rest).expect("its last words");
+        self.signal(Signal::INT);
+        let lost = self.lost();
         self.child.wait().expect("tcpdump ends");
         keeper::forget(self.child.id());
-        assert!(rest.contains("0 packets dropped by kernel"), "{rest}");
+        assert_eq!(lost, self.lost_before, "packets were lost");
     }
 }
 
