@@ -446,6 +446,24 @@ fn an_opaque_connection_that_ends_early_says_who_ended_it() {
     assert_eq!(stage.closed().first, Some((Side::Server, Close::Eof)));
 }
 
+/// As a driver that tries again in plaintext while the server has not closed what failed inside TLS.
+#[test]
+fn a_second_try_is_reported_behind_the_first_one() {
+    let stage = Stage::new(|_| {});
+    let (_client, first) = opaque_login(&stage);
+    let mut second = stage.connect();
+    second.write_all(STARTUP).unwrap();
+    let mut server = stage.accept();
+    take(&mut server, STARTUP.len());
+    server.write_all(b"E\0\0\0\x1aSFATAL\0VFATAL\0C28000\0\0").unwrap();
+    drop(server);
+    // It is told at once, and so are the ends of both connections.
+    assert_eq!(rest(&mut second).len(), 27);
+    drop(first);
+    let (first, second) = (stage.attempt(), stage.attempt());
+    assert_eq!((first.ending, second.ending), (Ending::Opaque, Ending::Failed));
+}
+
 #[test]
 fn an_opaque_connection_that_stays_is_carried_on() {
     let stage = Stage::new(|_| {});
