@@ -12,7 +12,8 @@ use std::time::Instant;
 use pgwhy::hba::{Connection, Files, Server as Reader, Verdict, World, decide, parse};
 use rustix::process::{Pid, Signal, kill_process};
 use support::keeper::{self, Scratch};
-use support::server::{Plan, Server, Version, free_port, give_to_postgres};
+use support::port::Port;
+use support::server::{Plan, Server, Version, give_to_postgres};
 use support::{DEADLINE, client, install};
 
 const PACKAGES: &str = "apt-get install krb5-kdc krb5-admin-server krb5-user";
@@ -22,13 +23,15 @@ const REALM: &str = "PGWHY.TEST";
 struct Kdc {
     dir: Scratch,
     child: Option<Child>,
+    _port: Port,
 }
 
 impl Kdc {
     fn start() -> Self {
         let dir = Scratch::new();
         std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
-        let (port, path) = (free_port(), dir.path().display());
+        let (reserved, path) = (Port::reserve(), dir.path().display());
+        let port = reserved.number;
         let client = format!(
             "[libdefaults]\ndefault_realm = {REALM}\ndns_lookup_kdc = false\ndns_canonicalize_hostname = false\n\
              rdns = false\nudp_preference_limit = 1\n[realms]\n{REALM} = {{\n kdc = 127.0.0.1:{port}\n}}\n"
@@ -40,7 +43,7 @@ impl Kdc {
         );
         dir.write("krb5.conf", client);
         dir.write("kdc.conf", server);
-        let mut kdc = Self { dir, child: None };
+        let mut kdc = Self { dir, child: None, _port: reserved };
         kdc.run("kdb5_util", &["create", "-s", "-r", REALM, "-P", "master"], "");
         kdc.run("kadmin.local", &["-q", "addprinc -pw t1cket app"], "");
         kdc.run("kadmin.local", &["-q", "addprinc -randkey postgres/localhost"], "");

@@ -6,7 +6,6 @@ mod support;
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use support::peer::{Wire, message, startup};
@@ -37,7 +36,9 @@ fn echo_server() -> std::net::SocketAddr {
             stream.read_exact(&mut length).expect("a startup packet");
             let mut rest = vec![0; u32::from_be_bytes(length) as usize - 4];
             stream.read_exact(&mut rest).expect("a startup packet");
-            let answer = [message(b'R', &[0; 4]), message(b'Z', b"I")].concat();
+            // It says what kind of server it is, as those since version 14 do: no session is watched for longer.
+            let kind = message(b'S', b"in_hot_standby\0off\0");
+            let answer = [message(b'R', &[0; 4]), kind, message(b'Z', b"I")].concat();
             stream.write_all(&answer).expect("a client");
             sessions.push(stream);
         }
@@ -61,7 +62,7 @@ fn five_thousand_idle_sessions_cost_little_and_all_still_work() {
         let mut stream = TcpStream::connect(proxy.addr).expect("pgwhy accepts");
         stream.set_read_timeout(Some(support::DEADLINE)).expect("a socket");
         stream.write_all(&startup(0x3_0000, &[("user", "app")])).expect("pgwhy reads");
-        let mut answer = [0; 15];
+        let mut answer = [0; 39];
         stream.read_exact(&mut answer).expect("a login");
         stream
     };
@@ -109,7 +110,7 @@ fn a_server_that_is_killed_takes_its_sessions_and_nothing_else() {
     loop {
         let refused = Wire::log_in_by_trust(proxy.addr, "app", "postgres").is_err();
         attempts += 1;
-        let handshakes = proxy.wait_handshakes(attempts, Duration::from_secs(20));
+        let handshakes = proxy.wait_handshakes(attempts, support::DEADLINE);
         assert_eq!(handshakes.len(), attempts, "every attempt is reported");
         let last = handshakes.last().expect("a report");
         assert_eq!(last["outcome"] == "failed", refused, "{last}");

@@ -15,13 +15,15 @@ use serde_json::Value;
 use pgwhy::hba::{Connection, Files, Server as Reader, Verdict, World, decide, parse};
 use support::client::{Login, Who};
 use support::keeper::{self, Scratch};
+use support::port::Port;
 use support::proxy::Proxy;
-use support::server::{Plan, Server, Version, as_postgres, free_port, give_to_postgres};
+use support::server::{Plan, Server, Version, as_postgres, give_to_postgres};
 use support::{DEADLINE, install};
 
 /// A running PgBouncer with a file of rules.
 struct Bouncer {
     port: u16,
+    _reserved: Port,
     child: Child,
 }
 
@@ -30,31 +32,26 @@ impl Bouncer {
         let program = install::need("pgbouncer", "apt-get install pgbouncer");
         let users = dir.write("users.txt", "\"app\" \"r1ght-pass\"\n\"Mixed\" \"r1ght-pass\"\n");
         give_to_postgres(&users);
-        for _ in 0..5 {
-            let port = free_port();
-            let ini = format!(
-                "[databases]\n* = host=127.0.0.1 port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
-                 listen_port = {port}\nunix_socket_dir =\nauth_type = hba\nauth_hba_file = {}\n\
-                 auth_file = {}\nlogfile =\npidfile =\n",
-                server.port,
-                rules.display(),
-                users.display()
-            );
-            let ini = dir.write("pgbouncer.ini", ini);
-            let mut command = as_postgres(&program);
-            command.arg(ini).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-            let mut child = command.spawn().expect("pgbouncer can be run");
-            keeper::watch(child.id());
-            let mut lines =
-                BufReader::new(child.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
-            if lines.any(|line| line.contains("process up")) {
-                // Somebody has to read on, or the pipe fills and it stops.
-                std::thread::spawn(move || lines.for_each(drop));
-                return Self { port, child };
-            }
-            child.wait().expect("pgbouncer ended");
-        }
-        panic!("pgbouncer does not start");
+        let reserved = Port::reserve();
+        let port = reserved.number;
+        let ini = format!(
+            "[databases]\n* = host=127.0.0.1 port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
+             listen_port = {port}\nunix_socket_dir =\nauth_type = hba\nauth_hba_file = {}\n\
+             auth_file = {}\nlogfile =\npidfile =\n",
+            server.port,
+            rules.display(),
+            users.display()
+        );
+        let ini = dir.write("pgbouncer.ini", ini);
+        let mut command = as_postgres(&program);
+        command.arg(ini).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("pgbouncer can be run");
+        keeper::watch(child.id());
+        let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
+        assert!(lines.any(|line| line.contains("process up")), "pgbouncer does not start");
+        // Somebody has to read on, or the pipe fills and it stops.
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { port, _reserved: reserved, child }
     }
 }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use pgwhy::handshake::{Close, Side};
 use pgwhy::net::{ClientTls, DialError, Ending, Listen, PeerAddr, UpstreamHost};
+use relay_stage::port::Port;
 use relay_stage::*;
 
 /// Writes `total` bytes of the stream `seed`, in pieces of changing size.
@@ -252,7 +253,8 @@ fn a_refused_login_is_reported_before_the_connection_ends() {
 
 #[test]
 fn a_cancel_request_finds_the_server_of_its_key() {
-    let dead = closed_addr();
+    let port = Port::reserve();
+    let dead = port.addr();
     let stage = Stage::new(|config| config.upstream.hosts.insert(0, host(dead)));
     let _pair = stage.login();
     // Now the first host is alive: a cancel request that did not know its server would go there.
@@ -292,7 +294,8 @@ fn a_key_is_forgotten_with_its_connection() {
 
 #[test]
 fn nobody_home_is_said_to_the_client_and_reported_with_every_address() {
-    let dead = closed_addr();
+    let port = Port::reserve();
+    let dead = port.addr();
     let stage = Stage::new(|config| config.upstream.hosts = vec![host(dead)]);
     for hello in [STARTUP, SSL_REQUEST] {
         let mut client = stage.connect();
@@ -309,7 +312,8 @@ fn nobody_home_is_said_to_the_client_and_reported_with_every_address() {
 
 #[test]
 fn a_proxy_in_front_of_itself_says_so() {
-    let own = closed_addr();
+    let port = Port::reserve();
+    let own = port.addr();
     let stage = Stage::new(|config| {
         config.listen = vec![Listen::Tcp(own)];
         config.upstream.hosts = vec![host(own)];
@@ -440,6 +444,24 @@ fn an_opaque_connection_that_ends_early_says_who_ended_it() {
     assert_eq!((facts.client_bytes, facts.server_bytes), (8 + 27, 1 + 27));
     assert!(matches!(facts.closed, Some((Side::Server, Close::Eof, _))), "{facts:?}");
     assert_eq!(stage.closed().first, Some((Side::Server, Close::Eof)));
+}
+
+/// As a driver that tries again in plaintext while the server has not closed what failed inside TLS.
+#[test]
+fn a_second_try_is_reported_behind_the_first_one() {
+    let stage = Stage::new(|_| {});
+    let (_client, first) = opaque_login(&stage);
+    let mut second = stage.connect();
+    second.write_all(STARTUP).unwrap();
+    let mut server = stage.accept();
+    take(&mut server, STARTUP.len());
+    server.write_all(b"E\0\0\0\x1aSFATAL\0VFATAL\0C28000\0\0").unwrap();
+    drop(server);
+    // It is told at once, and so are the ends of both connections.
+    assert_eq!(rest(&mut second).len(), 27);
+    drop(first);
+    let (first, second) = (stage.attempt(), stage.attempt());
+    assert_eq!((first.ending, second.ending), (Ending::Opaque, Ending::Failed));
 }
 
 #[test]

@@ -119,6 +119,29 @@ fn the_filter_on_the_page_finds_the_login_and_its_verdict() {
     }
 }
 
+/// A pair of ports is used again: in a capture of days that is another login.
+#[test]
+fn the_filter_finds_no_later_login_from_the_same_port() {
+    let dir = Scratch::new();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let port = capture(&dir.path().join("x.pcapng")).to_string();
+    tool("tshark", &["-r", &path("x.pcapng"), "-Y", "tcp", "-F", "pcap", "-w", &path("early.pcap")]);
+    tool("editcap", &["-t", "60", &path("early.pcap"), &path("late.pcap")]);
+    tool("mergecap", &["-w", &path("both.pcapng"), &path("early.pcap"), &path("late.pcap")]);
+    let args = ["--format", "markdown", "--failed", "--user", "rejected", "--port", &port];
+    let (page, log, _) = report(&[&args[..], &[&path("both.pcapng")]].concat());
+    let filters: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("filter:")).collect();
+    assert_eq!(filters.len(), 2, "{page}{log}");
+    let streams = |filter: &str| {
+        let text =
+            tool("tshark", &["-r", &path("both.pcapng"), "-Y", filter, "-T", "fields", "-e", "tcp.stream"]);
+        text.lines().map(str::to_owned).collect::<std::collections::BTreeSet<_>>()
+    };
+    let (first, second) = (streams(filters[0].trim()), streams(filters[1].trim()));
+    assert_eq!((first.len(), second.len()), (1, 1), "{filters:?}");
+    assert_ne!(first, second, "{filters:?}");
+}
+
 #[test]
 fn names_of_files_decide_and_nothing_is_overwritten_that_is_read() {
     let dir = Scratch::new();

@@ -11,7 +11,8 @@ use std::time::Duration;
 use pgwhy::net::{Ending, Which};
 use relay_stage::*;
 
-const SOON: Duration = Duration::from_millis(200);
+/// A deadline that is waited for; what must happen before it is done by then on a busy machine, too.
+const SOON: Duration = Duration::from_millis(1_500);
 
 #[test]
 fn strangers_do_not_reach_the_server() {

@@ -433,8 +433,9 @@ impl History {
     fn earlier(&self, host: &str, accepted: SystemTime, ended: SystemTime) -> Option<Earlier> {
         let before = |past: &Past| match accepted.duration_since(past.ended) {
             Ok(before) => Some(before),
-            // A driver may open the second connection before the first one is gone.
-            Err(_) => (past.ended <= ended).then_some(Duration::ZERO),
+            // A driver may open the second connection before the first one is gone; a busy server closes that
+            // one after it has refused the second, whose report has waited for it.
+            Err(_) => (past.ended <= ended + MOMENTS).then_some(Duration::ZERO),
         };
         let close = |past: &&Past| past.host == host && before(past).is_some_and(|before| before <= MOMENTS);
         let found = self.recent.iter().rev().filter(close).find(|past| past.attempt.encrypted);

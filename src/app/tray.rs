@@ -14,6 +14,7 @@ pub(super) struct Tray<T> {
     inner: Mutex<Inner<T>>,
     came: Condvar,
     capacity: usize,
+    nap: Duration,
 }
 
 #[derive(Debug)]
@@ -46,7 +47,7 @@ enum Sleep {
 impl<T> Tray<T> {
     pub(super) fn new(capacity: usize) -> Self {
         let inner = Inner { waiting: VecDeque::new(), urgent: 0, sleep: Sleep::Awake, busy: false };
-        Self { inner: Mutex::new(inner), came: Condvar::new(), capacity }
+        Self { inner: Mutex::new(inner), came: Condvar::new(), capacity, nap: NAP }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner<T>> {
@@ -90,7 +91,7 @@ impl<T> Tray<T> {
             inner = if inner.busy {
                 inner.busy = false;
                 inner.sleep = Sleep::Nap;
-                let rested = self.came.wait_timeout_while(inner, NAP, |inner| inner.sleep == Sleep::Nap);
+                let rested = self.came.wait_timeout_while(inner, self.nap, |inner| inner.sleep == Sleep::Nap);
                 rested.unwrap_or_else(PoisonError::into_inner).0
             } else {
                 inner.sleep = Sleep::Deep;
@@ -130,7 +131,9 @@ mod tests {
 
     #[test]
     fn a_sleeper_is_woken_by_the_first_and_napping_only_by_what_is_urgent() {
-        let tray = Arc::new(Tray::new(10));
+        // Long enough to be found napping on a busy machine.
+        let nap = Duration::from_secs(2);
+        let tray = Arc::new(Tray { nap, ..Tray::new(10) });
         let taker = Arc::clone(&tray);
         let (told, seen) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
@@ -149,7 +152,7 @@ mod tests {
         assert_eq!(tray.inner().sleep, Sleep::Nap);
         let (what, at) = seen.recv().unwrap();
         assert_eq!(what, "calm");
-        assert!(at - napping < Duration::from_secs(5));
+        assert!(at - napping < nap + Duration::from_secs(20));
         tray.put("urgent", Haste::Urgent).unwrap();
         assert_eq!(seen.recv().unwrap().0, "urgent");
         thread.join().unwrap();

@@ -35,7 +35,7 @@ const POSTGRES_PORT: u16 = 5432;
 /// How long an unopened TLS connection is watched for an early end, as the proxy does.
 const OPAQUE_WATCH: u64 = 2_000_000_000;
 /// A read-only server's client may find within this that it wants another one (`record::MOMENT`).
-const SETTLING: u64 = 100_000_000;
+const SETTLING: u64 = 250_000_000;
 /// How long both sides have for their goodbyes after a refusal, as the proxy gives them.
 const LINGER: u64 = 10_000_000_000;
 /// A login that is silent for so long when the capture ends has stalled.

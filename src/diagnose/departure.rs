@@ -140,22 +140,24 @@ fn server_left(record: &Record, step: Step, at: Duration) -> Finding {
     let since = record.client_last.max(record.server_last).unwrap_or_default();
     let waited = at.saturating_sub(since);
     let evidence = format!("{} {:.1} s after the last message", ending(record), waited.as_secs_f64());
-    // authentication_timeout counts from the startup packet on, and the server says nothing to a
-    // client that is not logged in yet (ProcessInterrupts, postgres.c).
+    // authentication_timeout begins between the startup packet and the first request (PerformAuthentication,
+    // postinit.c), which lie apart at a busy server, and the server says nothing to a client that is not
+    // logged in yet (ProcessInterrupts, postgres.c).
     let (began, what) = match &record.startup {
         Some(startup) => (startup.at, "the startup packet"),
         None => (Duration::ZERO, "the connection began"),
     };
-    let since_startup = at.saturating_sub(began);
+    let asked = record.requests.first().map_or(began, |request| request.at);
+    let since_began = at.saturating_sub(began);
     if record.session.authenticated.is_none()
-        && is_round(since_startup)
+        && holds_round(at.saturating_sub(asked), since_began)
         && waited >= Duration::from_millis(500)
     {
         if let Some(finding) = lacks_method(record, step).filter(|_| awaits_client(record)) {
             return finding.and(evidence);
         }
         return Finding::likely(step, Cause::AuthTimeout, evidence)
-            .and(format!("{:.1} s after {what}: authentication_timeout", since_startup.as_secs_f64()));
+            .and(format!("{:.1} s after {what}: authentication_timeout", since_began.as_secs_f64()));
     }
     Finding::possible(step, Cause::ServerLeft, evidence).or(&[Cause::AuthTimeout]).ask(&["--server-log"])
 }
@@ -171,6 +173,12 @@ fn speaks_otherwise(record: &Record) -> bool {
 fn is_round(time: Duration) -> bool {
     let ms = time.as_millis();
     ms >= 900 && (ms % 1000 < 250 || ms % 1000 > 950)
+}
+
+/// Whether a whole number of seconds lies between these, but for a little.
+fn holds_round(least: Duration, most: Duration) -> bool {
+    let whole = Duration::from_secs((most + Duration::from_millis(50)).as_secs());
+    !whole.is_zero() && least < whole + Duration::from_millis(250)
 }
 
 fn client_left(record: &Record, context: &Context<'_>, step: Step, at: Duration) -> Finding {

@@ -275,11 +275,19 @@ mod tests {
         Upstream { hosts: vec![host], connect_timeout: Some(Duration::from_secs(5)) }
     }
 
+    /// A port where nobody listens, as long as the socket is held that it is bound to.
+    fn closed() -> (tokio::net::TcpSocket, u16) {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let port = socket.local_addr().unwrap().port();
+        (socket, port)
+    }
+
     #[tokio::test]
     async fn every_failure_has_its_own_name() {
         let folder = tempfile::tempdir().unwrap();
         let missing = folder.path().to_str().unwrap().to_owned();
-        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let (_held, closed) = closed();
         let own = vec![PeerAddr::Tcp("127.0.0.1:5432".parse().unwrap())];
         let rows: [(&str, Upstream, DialError); 4] = [
             ("a closed port is refused", one("127.0.0.1", closed), DialError::Refused),
@@ -308,7 +316,7 @@ mod tests {
     #[tokio::test]
     async fn the_second_host_is_tried_when_the_first_refuses() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let (_held, closed) = closed();
         let mut upstream = one("127.0.0.1", closed);
         upstream.hosts.extend(one("127.0.0.1", listener.local_addr().unwrap().port()).hosts);
         let mut attempts = Vec::new();

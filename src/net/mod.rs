@@ -16,6 +16,7 @@ mod dial;
 mod endpoint;
 #[cfg_attr(any(not(target_os = "linux"), feature = "portable-engine"), path = "engine_portable.rs")]
 pub mod engine;
+mod first_tries;
 mod legs;
 mod limits;
 mod listener;

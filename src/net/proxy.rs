@@ -14,6 +14,7 @@ use super::cancel::CancelKeys;
 use super::dial::Dialer;
 use super::endpoint::{Listen, PeerAddr, Upstream};
 use super::engine::Engine;
+use super::first_tries::FirstTries;
 use super::limits::{Gate, Limits};
 use super::listener::Listener;
 use super::session;
@@ -53,7 +54,12 @@ impl Proxy {
             limits: config.limits,
             dialer: Dialer::new(config.upstream, addrs.clone()),
             engine: Engine::start(config.relay_threads.unwrap_or_else(default_threads))?,
-            registry: Arc::new(Registry { sink, keys: CancelKeys::default(), buffers: Buffers::default() }),
+            registry: Arc::new(Registry {
+                sink,
+                keys: CancelKeys::default(),
+                buffers: Buffers::default(),
+                first_tries: Arc::default(),
+            }),
             gate: Gate::new(config.limits),
             next_id: AtomicU64::new(1),
             phase: watch::Sender::new(Phase::Running),
@@ -149,6 +155,7 @@ pub(super) struct Registry {
     pub(super) sink: Arc<dyn Sink>,
     pub(super) keys: CancelKeys,
     pub(super) buffers: Buffers,
+    pub(super) first_tries: Arc<FirstTries>,
 }
 
 impl std::fmt::Debug for Registry {

@@ -162,11 +162,13 @@ async fn serve(shared: Arc<Shared>, client: Socket, mut facts: Facts, permit: Pe
         }
         Attention::Opaque => {
             drop(login);
+            let first_try = registry.first_tries.watch(facts.peer.ip(), id);
             watch_opaque(&shared, &mut client, &mut server, &mut watch).await;
             let closed = watch.first;
             let opaque = OpaqueFacts { client_bytes: watch.up.bytes, server_bytes: watch.down.bytes, closed };
             let observer = watch.tell(false);
             registry.sink.attempt(facts.attempt(observer, Ending::Opaque, Some(opaque)));
+            drop(first_try);
             let tail = Tail::new(&registry, (id, accepted), None, permit);
             hand_over(&shared, client, server, watch, tail).await;
         }
@@ -177,7 +179,8 @@ async fn serve(shared: Arc<Shared>, client: Socket, mut facts: Facts, permit: Pe
                 _ => Ending::Failed,
             };
             let observer = watch.tell(false);
-            registry.sink.attempt(facts.attempt(observer, ending, None));
+            let attempt = facts.attempt(observer, ending, None);
+            Box::pin(tell_failed(&shared, &mut client, &mut server, &mut watch, attempt)).await;
             linger(&shared, &mut client, &mut server, &mut watch).await;
             drop(login);
             registry.sink.closed(gone((id, accepted), &watch.up, &watch.down, watch.first));
@@ -369,6 +372,30 @@ async fn cancel(shared: &Shared, ends: &mut Ends, facts: &mut Facts, watch: &mut
     // The client waits for the end of its connection to know that the server has acted on it.
     let _ = timeout(LINGER, watch.carry(client, &mut server)).await;
     Ending::Cancel { known, delivered }
+}
+
+/// Reports a login that failed, behind its client's earlier tries over TLS: those are watched for
+/// [`OPAQUE_WATCH`] at most. Only the report waits for them.
+async fn tell_failed(
+    shared: &Shared,
+    client: &mut Stream,
+    server: &mut Stream,
+    watch: &mut Watch<'_>,
+    attempt: Attempt,
+) {
+    if !attempt.record.is_client_encrypted() {
+        let carry = async {
+            watch.carry(client, server).await;
+            std::future::pending().await
+        };
+        tokio::select! {
+            biased;
+            () = shared.registry.first_tries.reported(attempt.client.ip(), attempt.id) => {}
+            () = carry => {}
+            () = stopped(shared) => {}
+        }
+    }
+    shared.registry.sink.attempt(attempt);
 }
 
 /// Goes on carrying after the verdict, until both sides have closed or lingered enough.

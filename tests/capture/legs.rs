@@ -6,8 +6,9 @@ use std::path::Path;
 use super::stage::{PASSWORD, facts, reports, server};
 use super::support::client::{Login, Who};
 use super::support::keeper::Scratch;
+use super::support::port::Port;
 use super::support::proxy::Proxy;
-use super::support::server::{Server, Version, free_port};
+use super::support::server::{Server, Version};
 use super::wireshark::{fields, the_facts_are_those_of_the_live_run};
 
 /// Runs a proxy in front of `upstream`, does something to it, and looks at the capture.
@@ -164,7 +165,8 @@ fn of_tls_that_pgwhy_opened_each_leg_shows_what_was_said_on_it() {
 #[test]
 fn what_never_reached_a_server_is_captured_too() {
     let server = server(Version::V15);
-    let nobody = format!("127.0.0.1:{}", free_port());
+    let port = Port::reserve();
+    let nobody = port.addr().to_string();
     let login = |proxy: &Proxy| {
         let login = Login { user: "scram".into(), password: Some(PASSWORD.into()), ..Login::default() };
         Who::Psql.log_in(proxy.addr, &login);

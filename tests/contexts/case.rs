@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::support::client::{Login, Who};
 use crate::support::proxy::Proxy;
-use crate::support::schema;
+use crate::support::{DEADLINE, schema};
 
 /// What is given beside the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,7 +183,7 @@ impl Case {
         let began = Instant::now();
         let answer = Who::Psql.log_in(proxy.addr, &self.login);
         let took = began.elapsed();
-        let seen = proxy.wait_handshakes(1, Duration::from_secs(15));
+        let seen = proxy.wait_handshakes(1, DEADLINE);
         let lines = proxy.finish();
         let mut faults: Vec<_> = lines.iter().flat_map(|line| schema::faults(line)).collect();
         if seen.len() != 1 {

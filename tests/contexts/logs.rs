@@ -15,8 +15,8 @@ use crate::support::keeper::Scratch;
 use crate::support::proxy::Proxy;
 use crate::support::server::{Plan, Server, Version};
 
-/// How long a report may take, with a log and a busy machine: the program waits 0.6 s for a log at most.
-const PROMPT: Duration = Duration::from_secs(3);
+/// How long a report may take, with a log and a busy machine: the program waits 2 s for a log at most.
+const PROMPT: Duration = Duration::from_secs(5);
 /// What a proxy may have in memory at most: a debug build needs some 15 MB without a log.
 const MEMORY_KB: u64 = 64 * 1024;
 

@@ -1,6 +1,10 @@
 //! A proxy, a listener that plays the server, and what was reported, for the relay's tests.
 #![allow(dead_code)] // Each test binary uses its own part.
 
+#[allow(unreachable_pub)] // It belongs to the other tests' support.
+#[path = "../support/port.rs"]
+pub(crate) mod port;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -18,8 +22,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// A startup packet for user `u`.
 pub(crate) const STARTUP: &[u8] = b"\0\0\0\x10\0\x03\0\0user\0u\0\0";
 
-/// AuthenticationOk, BackendKeyData, ReadyForQuery.
-pub(crate) const WELCOME: &[u8] = b"R\0\0\0\x08\0\0\0\0K\0\0\0\x0c\0\0\0\x07\0\0\0\x09Z\0\0\0\x05I";
+/// AuthenticationOk, a ParameterStatus that says what kind of server this is, BackendKeyData, ReadyForQuery.
+pub(crate) const WELCOME: &[u8] = b"R\0\0\0\x08\0\0\0\0S\0\0\0\x17in_hot_standby\0off\0\
+    K\0\0\0\x0c\0\0\0\x07\0\0\0\x09Z\0\0\0\x05I";
 
 /// The CancelRequest for the key in [`WELCOME`].
 pub(crate) const CANCEL: &[u8] = b"\0\0\0\x10\x04\xd2\x16\x2e\0\0\0\x07\0\0\0\x09";
@@ -48,11 +53,6 @@ pub(crate) struct Stage {
 
 pub(crate) fn host(addr: SocketAddr) -> UpstreamHost {
     UpstreamHost { name: addr.ip().to_string(), hostaddr: None, port: addr.port() }
-}
-
-/// An address where nothing listens.
-pub(crate) fn closed_addr() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 impl Stage {

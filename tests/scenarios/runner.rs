@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::Value;
 
@@ -81,7 +81,7 @@ fn run_proxied(world: &World, row: &Row) -> Result<(), String> {
     let mut proxy = Proxy::start(&upstream, &args);
     let first = row.first.as_ref().map(|(who, login)| who.log_in(proxy.addr, login));
     let answer = row.who.log_in(proxy.addr, &row.login);
-    proxy.wait_handshakes(row.expect.len(), Duration::from_secs(15));
+    proxy.wait_handshakes(row.expect.len(), DEADLINE);
     let lines = proxy.finish();
     drop(alone);
     let seen = handshakes(&lines);

@@ -8,7 +8,8 @@ use super::row::{At, Row};
 use crate::support::install;
 use crate::support::keeper::{self, Scratch};
 use crate::support::peer::{FakeServer, SSL_REQUEST, Wire};
-use crate::support::server::{Plan, Server, Version, as_postgres, free_port, give_to_postgres};
+use crate::support::port::Port;
+use crate::support::server::{Plan, Server, Version, as_postgres, give_to_postgres};
 
 /// All servers of one version.
 #[derive(Debug)]
@@ -40,6 +41,7 @@ pub struct Target {
     /// Lives as long as the row.
     _fake: Option<FakeServer>,
     _held: Option<Wire>,
+    _nobody: Option<Port>,
 }
 
 /// Where to.
@@ -154,7 +156,7 @@ impl World {
 
     /// Where a row's proxy shall connect.
     pub fn target(&self, at: At) -> Target {
-        let (mut fake, mut held) = (None, None);
+        let (mut fake, mut held, mut nobody) = (None, None, None);
         let upstream = match at {
             At::Fake(behaviour) => {
                 let server = FakeServer::start(behaviour);
@@ -162,7 +164,7 @@ impl World {
                 fake = Some(server);
                 Upstream::Port(port)
             }
-            At::Nobody => Upstream::Port(free_port()),
+            At::Nobody => Upstream::Port(nobody.insert(Port::reserve()).number),
             At::Blackhole => Upstream::Text(format!("host=127.0.0.1 port={} connect_timeout=2", blackhole())),
             At::Text(text) => Upstream::Text(text.to_owned()),
             At::Bouncer => Upstream::Port(*self.bouncer.get_or_init(|| self.start_bouncer(100))),
@@ -185,7 +187,7 @@ impl World {
             }
             _ => Upstream::Port(self.server(at).expect("a real server").port),
         };
-        Target { upstream, _fake: fake, _held: held }
+        Target { upstream, _fake: fake, _held: held, _nobody: nobody }
     }
 
     fn plan(&self) -> Plan {
@@ -217,36 +219,32 @@ impl World {
             super::row::RIGHT
         );
         let users = dir.write("users.txt", users);
-        for _ in 0..5 {
-            let port = free_port();
-            let ini = format!(
-                "[databases]\nd_scram = host=127.0.0.1 port={0}\nd_md5 = host=127.0.0.1 port={0}\n\
-                 [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
-                 auth_type = scram-sha-256\nauth_file = {1}\nmax_client_conn = {max_clients}\n\
-                 server_login_retry = 1\nlogfile =\npidfile =\n",
-                server.port,
-                users.display(),
-            );
-            let ini = dir.write("pgbouncer.ini", ini);
-            give_to_postgres(&users);
-            let mut command = as_postgres(&program);
-            command.arg(ini).stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
-            command.stderr(std::process::Stdio::piped());
-            let mut child = command.spawn().expect("pgbouncer can be run");
-            keeper::watch(child.id());
-            let stderr = std::io::BufReader::new(child.stderr.take().expect("a pipe"));
-            let mut lines = std::io::BufRead::lines(stderr).map_while(Result::ok);
-            if lines.any(|line| line.contains("process up")) {
-                // Somebody has to read on, or the pipe fills and it stops.
-                std::thread::spawn(move || {
-                    lines.for_each(drop);
-                    child.wait()
-                });
-                return port;
-            }
-            child.wait().expect("pgbouncer ended");
-        }
-        panic!("pgbouncer does not start");
+        // As the servers, it lives as long as the tests do.
+        let port = Box::leak(Box::new(Port::reserve())).number;
+        let ini = format!(
+            "[databases]\nd_scram = host=127.0.0.1 port={0}\nd_md5 = host=127.0.0.1 port={0}\n\
+             [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
+             auth_type = scram-sha-256\nauth_file = {1}\nmax_client_conn = {max_clients}\n\
+             server_login_retry = 1\nlogfile =\npidfile =\n",
+            server.port,
+            users.display(),
+        );
+        let ini = dir.write("pgbouncer.ini", ini);
+        give_to_postgres(&users);
+        let mut command = as_postgres(&program);
+        command.arg(ini).stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
+        command.stderr(std::process::Stdio::piped());
+        let mut child = command.spawn().expect("pgbouncer can be run");
+        keeper::watch(child.id());
+        let stderr = std::io::BufReader::new(child.stderr.take().expect("a pipe"));
+        let mut lines = std::io::BufRead::lines(stderr).map_while(Result::ok);
+        assert!(lines.any(|line| line.contains("process up")), "pgbouncer does not start");
+        // Somebody has to read on, or the pipe fills and it stops.
+        std::thread::spawn(move || {
+            lines.for_each(drop);
+            child.wait()
+        });
+        port
     }
 }
 

@@ -1,6 +1,7 @@
 //! tcpdump beside the live proxy, between it and the server.
 
 use std::io::{BufRead as _, BufReader};
+use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use crate::rows;
 use crate::support::keeper::{self, Scratch};
 use crate::support::proxy::{Proxy, handshakes};
 use crate::support::server::Version;
-use crate::support::{install, schema};
+use crate::support::{DEADLINE, install, schema};
 use crate::world::{Upstream, World};
 
 /// A running tcpdump on the loopback interface.
@@ -21,11 +22,17 @@ pub struct Tcpdump {
     child: Child,
     file: PathBuf,
     stderr: BufReader<std::process::ChildStderr>,
+    /// Sends itself the last packet of the capture.
+    mark: UdpSocket,
+    /// What was lost before the filter was there: packets of others.
+    lost_before: String,
 }
 
 impl Tcpdump {
     pub fn start(file: &Path, ports: &[u16]) -> Self {
-        let filter: Vec<String> = ports.iter().map(|port| format!("tcp port {port}")).collect();
+        let mark = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+        let mut filter: Vec<String> = ports.iter().map(|port| format!("tcp port {port}")).collect();
+        filter.push(format!("udp port {}", mark.local_addr().expect("its address").port()));
         let program = install::need("tcpdump", "apt-get install tcpdump");
         let mut child = Command::new(program)
             // The kernel's buffer has room for a moment without tcpdump: as many packets, each of its longest.
@@ -44,31 +51,50 @@ impl Tcpdump {
             line.clear();
             assert!(stderr.read_line(&mut line).is_ok_and(|count| count > 0), "tcpdump does not listen");
         }
-        Self { child, file: file.to_owned(), stderr }
+        let mut tcpdump = Self { child, file: file.to_owned(), stderr, mark, lost_before: String::new() };
+        // With this signal it tells what it tells at its end.
+        tcpdump.signal(Signal::USR1);
+        tcpdump.lost_before = tcpdump.lost();
+        tcpdump
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        kill_process(pid, signal).expect("tcpdump runs");
+    }
+
+    /// How many packets it has lost, in its words.
+    fn lost(&mut self) -> String {
+        let mut line = String::new();
+        while !line.contains("dropped by kernel") {
+            line.clear();
+            assert!(self.stderr.read_line(&mut line).is_ok_and(|count| count > 0), "tcpdump tells nothing");
+        }
+        line.trim().rsplit(", ").next().unwrap_or_default().to_owned()
     }
 
     /// Ends it when it has written all that it saw.
     pub fn stop(mut self) {
-        let size = || std::fs::metadata(&self.file).map_or(0, |file| file.len());
-        let (mut seen, mut since) = (size(), Instant::now());
-        while since.elapsed() < STILL {
+        // Packets are written in their order: with this one in the file all that came before it are there.
+        self.mark.send_to(LAST, self.mark.local_addr().expect("its address")).expect("a packet to itself");
+        let until = Instant::now() + DEADLINE;
+        let written = |file: &Path| {
+            std::fs::read(file).is_ok_and(|bytes| bytes.windows(LAST.len()).any(|piece| piece == LAST))
+        };
+        while !written(&self.file) {
+            assert!(Instant::now() < until, "tcpdump writes nothing");
             std::thread::sleep(Duration::from_millis(10));
-            if size() != seen {
-                (seen, since) = (size(), Instant::now());
-            }
         }
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
-        kill_process(pid, Signal::INT).expect("tcpdump runs");
-        let mut rest = String::new();
-        std::io::Read::read_to_string(&mut self.stderr, &mut rest).expect("its last words");
+        self.signal(Signal::INT);
+        let lost = self.lost();
         self.child.wait().expect("tcpdump ends");
         keeper::forget(self.child.id());
-        assert!(rest.contains("0 packets dropped by kernel"), "{rest}");
+        assert_eq!(lost, self.lost_before, "packets were lost");
     }
 }
 
-/// A file that did not grow for so long is complete.
-const STILL: Duration = Duration::from_millis(80);
+/// What stands in the last packet.
+const LAST: &[u8] = b"the last packet of this capture";
 
 /// Runs `pgwhy show --format json`; its handshakes and what it said on standard error.
 pub fn show(args: &[&str]) -> (Vec<Value>, String, Option<i32>) {
@@ -126,7 +152,7 @@ fn run(world: &World, row: &Row) -> Result<usize, String> {
         who.log_in(proxy.addr, login);
     }
     row.who.log_in(proxy.addr, &row.login);
-    proxy.wait_handshakes(row.expect.len(), Duration::from_secs(15));
+    proxy.wait_handshakes(row.expect.len(), DEADLINE);
     let live = handshakes(&proxy.finish());
     tcpdump.stop();
     let own_lines = show(&[&own.display().to_string()]).0;

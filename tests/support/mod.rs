@@ -9,6 +9,7 @@ pub mod client;
 pub mod install;
 pub mod keeper;
 pub mod peer;
+pub mod port;
 pub mod proxy;
 pub mod schema;
 pub mod server;

@@ -33,7 +33,10 @@ struct Seen {
 struct Inner {
     lines: Vec<String>,
     stderr: String,
+    /// Standard output has ended.
     ended: bool,
+    /// Standard error has.
+    silent: bool,
 }
 
 impl Proxy {
@@ -94,6 +97,7 @@ impl Proxy {
             while let Ok(count @ 1..) = reader.read(&mut buffer) {
                 for_log.change(|inner| inner.stderr.push_str(&String::from_utf8_lossy(&buffer[..count])));
             }
+            for_log.change(|inner| inner.silent = true);
         });
         let mut proxy = Self { addr: SocketAddr::from(([127, 0, 0, 1], 0)), child, seen, ended: false };
         let first = proxy.wait(DEADLINE, |inner| inner.lines.first().cloned());
@@ -142,13 +146,15 @@ impl Proxy {
         self.child.id()
     }
 
-    /// Asks it to end, waits until its output has ended, and returns all its lines.
+    /// Asks it to end, waits until both its outputs have ended, and returns all its lines.
     pub fn finish(&mut self) -> Vec<String> {
         self.signal(Signal::TERM);
-        if self.wait(Duration::from_secs(10), |inner| inner.ended.then_some(())).is_none() {
+        if self.wait(DEADLINE, |inner| inner.ended.then_some(())).is_none() {
             self.signal(Signal::KILL);
         }
         self.reap();
+        // The pipes close with the process; what is in them is read by threads of ours, in their own time.
+        let _ = self.wait_unless(|_| false, DEADLINE, |inner| (inner.ended && inner.silent).then_some(()));
         self.lines()
     }
 
@@ -166,14 +172,23 @@ impl Proxy {
         }
     }
 
-    fn wait<T>(&self, deadline: Duration, mut ready: impl FnMut(&Inner) -> Option<T>) -> Option<T> {
+    fn wait<T>(&self, deadline: Duration, ready: impl FnMut(&Inner) -> Option<T>) -> Option<T> {
+        self.wait_unless(|inner| inner.ended, deadline, ready)
+    }
+
+    fn wait_unless<T>(
+        &self,
+        in_vain: impl Fn(&Inner) -> bool,
+        deadline: Duration,
+        mut ready: impl FnMut(&Inner) -> Option<T>,
+    ) -> Option<T> {
         let start = Instant::now();
         let mut inner = self.seen.inner.lock().unwrap();
         loop {
             if let Some(value) = ready(&inner) {
                 return Some(value);
             }
-            if inner.ended {
+            if in_vain(&inner) {
                 return None;
             }
             let left = deadline.checked_sub(start.elapsed())?;

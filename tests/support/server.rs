@@ -1,7 +1,7 @@
 //! Throw-away real PostgreSQL servers.
 
 use std::io::{BufRead as _, BufReader};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::keeper::{self, Scratch};
+use super::port::{self, Port};
 use super::{DEADLINE, install};
 
 /// Which PostgreSQL.
@@ -52,6 +53,7 @@ pub struct Plan {
 pub struct Server {
     /// Its port on 127.0.0.1 and ::1, also the number in the name of its Unix socket.
     pub port: u16,
+    _reserved: Port,
     /// Which one it is.
     pub version: Version,
     dir: Scratch,
@@ -96,13 +98,10 @@ impl Server {
                 give_to_postgres(&server.data().join(file));
             }
             append(&server.data().join("postgresql.conf"), &plan.late_conf);
-            let port = server.port;
-            server.spawn(port);
-            let reached = |line: &str| match plan.late_wait {
-                "" => READY.iter().any(|text| line.contains(text)),
-                text => line.contains(text),
-            };
-            assert!(server.wait_log(reached), "the second start stops short:\n{}", server.log_text());
+            match plan.late_wait {
+                "" => server.start_up(&READY),
+                text => server.start_up(&[text]),
+            }
         }
         server
     }
@@ -119,8 +118,11 @@ impl Server {
         conf.push_str(&plan.conf);
         append(&dir.path().join("data/postgresql.conf"), &conf);
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o777)).expect("chmod");
+        // It keeps its port while it is down between two starts.
+        let reserved = Port::reserve();
         let mut server = Self {
-            port: 0,
+            port: reserved.number,
+            _reserved: reserved,
             version,
             dir,
             pid: 0,
@@ -128,22 +130,21 @@ impl Server {
             log: Arc::default(),
             german: plan.german,
         };
-        // Another process may take the port between our looking and the server's binding.
-        for _ in 0..5 {
-            server.spawn(free_port());
-            let ready = |line: &str| READY.iter().any(|text| line.contains(text));
-            let told = server.wait_log(|line| ready(line) || line.contains("database system is shut down"));
-            if told && server.log_has(&READY) {
-                return server;
-            }
-            server.wait_exit();
-        }
-        panic!("PostgreSQL {version:?} does not start:\n{}", server.log_text());
+        server.start_up(&READY);
+        server
     }
 
-    fn spawn(&mut self, port: u16) {
+    /// Starts the postmaster and waits until it has logged one of these.
+    fn start_up(&mut self, reached: &[&str]) {
+        self.spawn();
+        let there = |line: &str| reached.iter().any(|text| line.contains(text));
+        self.wait_log(|line| there(line) || line.contains("database system is shut down"));
+        assert!(self.log_has(reached), "PostgreSQL {:?} does not start:\n{}", self.version, self.log_text());
+    }
+
+    fn spawn(&mut self) {
         let mut command = as_postgres(&bin(self.version).join("postgres"));
-        command.arg("-D").arg(self.data()).args(["-p", &port.to_string()]);
+        command.arg("-D").arg(self.data()).args(["-p", &self.port.to_string()]);
         if self.german {
             command.env("LOCPATH", install::german_locale());
         }
@@ -151,7 +152,6 @@ impl Server {
         let mut child = command.spawn().expect("postgres can be run");
         keeper::watch(child.id());
         self.pid = child.id();
-        self.port = port;
         self.log = Arc::default();
         let log = Arc::clone(&self.log);
         let stderr = child.stderr.take().expect("stderr is a pipe");
@@ -390,20 +390,9 @@ fn append(path: &Path, text: &str) {
     std::fs::write(path, format!("{old}\n{text}\n")).expect("a configuration file");
 }
 
-/// A port that was free on 127.0.0.1 and ::1 a moment ago.
-pub fn free_port() -> u16 {
-    loop {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = listener.local_addr().expect("its address").port();
-        if TcpListener::bind(("::1", port)).is_ok() || !has_ipv6() {
-            return port;
-        }
-    }
-}
-
 /// Whether this machine has ::1.
 pub fn has_ipv6() -> bool {
-    TcpListener::bind("[::1]:0").is_ok()
+    port::has_ipv6()
 }
 
 /// A certificate authority, the servers' certificate from it, and one that nobody knows.

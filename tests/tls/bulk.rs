@@ -12,9 +12,9 @@ use crate::files::files;
 use crate::row::with;
 use crate::running::server;
 use crate::support::client::{Who, clean, conninfo, run, run_until};
-use crate::support::install;
 use crate::support::keeper::{self, Scratch};
 use crate::support::proxy::Proxy;
+use crate::support::{DEADLINE, install};
 
 fn psql(port: u16, sslmode: &str) -> String {
     let keywords = [
@@ -91,12 +91,12 @@ fn the_keylog_opens_both_legs_to_wireshark() {
             Who::Psql.log_in(proxy.addr, &crate::support::client::Login { options, ..with("require") });
         assert!(answer.ok, "{answer:?}");
     }
-    proxy.wait_handshakes(2, Duration::from_secs(20));
+    proxy.wait_handshakes(2, DEADLINE);
     // What tcpdump has not written yet when it is told to end is lost.
     let began = Instant::now();
     let out = loop {
         let out = queries(&dump, &keys, [server.port, proxy.addr.port()]);
-        if out.lines().count() >= 4 || began.elapsed() > Duration::from_secs(20) {
+        if out.lines().count() >= 4 || began.elapsed() > DEADLINE {
             break out;
         }
     };

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
-use std::time::Duration;
 
 use crate::files::files;
 use crate::row::Row;
@@ -11,8 +10,8 @@ use crate::stage::Stage;
 use crate::support::client::Login;
 use crate::support::peer::FakeServer;
 use crate::support::proxy::{Proxy, handshakes};
-use crate::support::schema;
 use crate::support::server::Version;
+use crate::support::{DEADLINE, schema};
 
 /// Runs all rows that are for this version, on so many threads.
 pub fn run(version: Version, rows: Vec<Row>, threads: usize) {
@@ -57,11 +56,11 @@ fn run_row(stage: &Stage, row: &Row) -> Result<(), String> {
     let mut proxy = Proxy::start(&upstream, &args);
     if let Some(first) = &row.after {
         row.who.log_in(proxy.addr, &filled(first));
-        proxy.wait_handshakes(1, Duration::from_secs(15));
+        proxy.wait_handshakes(1, DEADLINE);
     }
     let before = proxy.handshakes().len();
     let answer = row.who.log_in(proxy.addr, &filled(&row.login));
-    proxy.wait_handshakes(before + 1, Duration::from_secs(15));
+    proxy.wait_handshakes(before + 1, DEADLINE);
     let lines = proxy.finish();
     let seen = handshakes(&lines);
     let mut faults: Vec<String> = lines.iter().flat_map(|line| schema::faults(line)).collect();

@@ -6,10 +6,11 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::files::{HERE, files};
 use crate::row::{login, with};
+use crate::support::DEADLINE;
 use crate::support::certs::{Issued, Wish};
 use crate::support::client::{Login, Who};
 use crate::support::keeper::Scratch;
@@ -44,7 +45,7 @@ pub fn shown_at(addr: SocketAddr) -> (rustls::ClientConnection, TcpStream, Vec<u
     roots.add(ca.unwrap()).unwrap();
     let config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
     let mut stream = TcpStream::connect(addr).unwrap();
-    stream.set_read_timeout(Some(crate::support::DEADLINE)).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
     stream.write_all(SSL_REQUEST).unwrap();
     stream.read_exact(&mut [0]).unwrap();
     let name = ServerName::try_from("localhost").unwrap();
@@ -73,7 +74,7 @@ fn showing(dir: &Scratch, server: &Server) -> Proxy {
 fn comes(proxy: &Proxy, issued: &Issued) {
     let began = Instant::now();
     while shown_at(proxy.addr).2 != issued.der {
-        assert!(began.elapsed() < Duration::from_secs(30), "the new certificate never comes");
+        assert!(began.elapsed() < DEADLINE, "the new certificate never comes");
     }
 }
 
@@ -103,7 +104,7 @@ fn a_new_certificate_is_shown_without_a_restart_and_a_bad_one_is_not() {
     dir.write("shown.crt", "this is no certificate\n");
     let began = Instant::now();
     while !proxy.stderr().contains("the old certificate stays") {
-        assert!(began.elapsed() < Duration::from_secs(30), "nothing is said about a bad file");
+        assert!(began.elapsed() < DEADLINE, "nothing is said about a bad file");
         assert_eq!(shown_at(proxy.addr).2, second.der, "the good one stays");
     }
 }
@@ -128,7 +129,7 @@ fn a_keylog_has_the_secrets_of_both_legs_and_nobody_else_may_read_it() {
     };
     let began = Instant::now();
     while randoms().len() < 3 {
-        assert!(began.elapsed() < Duration::from_secs(30), "{:?}", randoms());
+        assert!(began.elapsed() < DEADLINE, "{:?}", randoms());
     }
     assert_eq!(randoms().len(), 3, "one session a leg, and the login that pgwhy tries first");
     assert_eq!(log.metadata().unwrap().permissions().mode() & 0o777, 0o600);
@@ -175,7 +176,7 @@ fn many_clients_at_once_are_opened() {
             });
         }
     });
-    let seen = proxy.wait_handshakes(8, Duration::from_secs(15));
+    let seen = proxy.wait_handshakes(8, DEADLINE);
     assert_eq!(seen.len(), 8);
     assert!(
         seen.iter().all(|report| report["outcome"] == "ok" && report["client_tls"]["version"] == "TLSv1.3"),

@@ -9,6 +9,7 @@ use rustls::pki_types::ServerName;
 
 use crate::files::files;
 use crate::running::server;
+use crate::support::DEADLINE;
 use crate::support::peer::{Behaviour, FakeServer, GSS_REQUEST, SSL_REQUEST, V3, message, startup};
 use crate::support::proxy::{Proxy, handshakes};
 use crate::support::trusting::Trusting;
@@ -38,7 +39,7 @@ fn hello() -> rustls::ClientConnection {
 fn stall(proxy: &Proxy, far: Far, direct: bool) -> Duration {
     let began = Instant::now();
     let mut stream = TcpStream::connect(proxy.addr).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
     if !direct {
         stream.write_all(SSL_REQUEST).unwrap();
         stream.read_exact(&mut [0]).unwrap();
@@ -53,7 +54,7 @@ fn stall(proxy: &Proxy, far: Far, direct: bool) -> Duration {
     }
     if far > Far::Hello {
         while tls.is_handshaking() {
-            tls.read_tls(&mut stream).unwrap();
+            assert_ne!(tls.read_tls(&mut stream).unwrap(), 0, "{far:?}: ended in its handshake");
             tls.process_new_packets().unwrap();
         }
         let mut finished = Vec::new();
@@ -78,8 +79,8 @@ fn stall(proxy: &Proxy, far: Far, direct: bool) -> Duration {
 }
 
 fn ended_in_time(claim: &str, took: Duration) {
-    let fits = Duration::from_millis(1400) < took && took < Duration::from_secs(12);
-    assert!(fits, "{claim}: ended after {took:?}, and the deadline is 1.5 s");
+    let fits = Duration::from_millis(2900) < took && took < DEADLINE / 2;
+    assert!(fits, "{claim}: ended after {took:?}, and the deadline is 3 s");
 }
 
 #[test]
@@ -94,7 +95,8 @@ fn a_client_that_stalls_in_any_flight_is_ended() {
         ("--client-tls auto", false),
         ("--client-tls passthrough", false),
     ] {
-        let args = format!("{mode} {own} --login-timeout 1500ms");
+        // Before it all of them have gone as far as they go, on a busy machine, too.
+        let args = format!("{mode} {own} --login-timeout 3s");
         let args: Vec<String> = args.split(' ').map(str::to_owned).collect();
         let mut proxy = Proxy::start(&known, &args);
         let mut flights = vec![
@@ -169,7 +171,7 @@ fn a_server_that_stalls_in_any_flight_is_ended() {
             let proxy = Proxy::start(&fake.addr.to_string(), &args);
             let began = Instant::now();
             let mut stream = TcpStream::connect(proxy.addr).unwrap();
-            stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            stream.set_read_timeout(Some(DEADLINE)).unwrap();
             let mut first = Vec::new();
             if mode.contains("allow") {
                 first = startup(V3, &[("user", "app")]);
@@ -184,8 +186,8 @@ fn a_server_that_stalls_in_any_flight_is_ended() {
             let _ = stream.write_all(&first);
             let _ = stream.read_to_end(&mut Vec::new());
             let took = began.elapsed();
-            let seen = proxy.wait_handshakes(1, Duration::from_secs(10));
-            assert!(took < Duration::from_secs(12), "{claim}, {mode}: ended after {took:?}");
+            let seen = proxy.wait_handshakes(1, DEADLINE);
+            assert!(took < DEADLINE / 2, "{claim}, {mode}: ended after {took:?}");
             assert_eq!(seen.len(), 1, "{claim}, {mode}");
             let cause = if claim.contains("SSLRequest") { "no_answer" } else { "tls_cut" };
             assert_eq!(seen[0]["cause"], cause, "{claim}, {mode}: {}", seen[0]);
@@ -202,7 +204,7 @@ fn gss_encryption_is_declined_where_tls_ends_and_asked_of_the_server_elsewhere()
         let args: Vec<String> = format!("--client-tls {mode} {own}").split(' ').map(str::to_owned).collect();
         let proxy = Proxy::start(&format!("127.0.0.1:{}", server.port), &args);
         let mut stream = TcpStream::connect(proxy.addr).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
         let mut answer = [0];
         stream.write_all(GSS_REQUEST).unwrap();
         stream.read_exact(&mut answer).unwrap();
@@ -230,11 +232,11 @@ fn a_client_that_says_nothing_after_the_answer_is_not_the_servers_fault() {
         let args: Vec<String> = args.split(' ').map(str::to_owned).collect();
         let proxy = Proxy::start(&format!("127.0.0.1:{}", server.port), &args);
         let mut stream = TcpStream::connect(proxy.addr).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream.write_all(request).unwrap();
         stream.read_exact(&mut [0]).unwrap();
         let _ = stream.read_to_end(&mut Vec::new());
-        let seen = proxy.wait_handshakes(1, Duration::from_secs(10));
+        let seen = proxy.wait_handshakes(1, DEADLINE);
         assert_eq!(seen[0]["cause"], "startup_timeout", "{mode}: {}", seen[0]);
         assert_eq!(seen[0]["leg"], "client", "{mode}: {}", seen[0]);
     }
@@ -268,7 +270,7 @@ fn what_comes_behind_a_goodbye_holds_up_nobody() {
     let proxy = Proxy::start(&echo.addr.to_string(), &args);
     let open = || {
         let mut stream = TcpStream::connect(proxy.addr).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream.write_all(SSL_REQUEST).unwrap();
         stream.read_exact(&mut [0]).unwrap();
         let mut session = rustls::StreamOwned::new(hello(), stream);

@@ -1,6 +1,7 @@
 //! What a page tells of one login beside its verdict, as rows: both forms of the page show the same.
 
 use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
 
 use crate::handshake::ladder::text;
 use crate::wire::settings;
@@ -97,10 +98,11 @@ pub(super) fn sources(page: &Page, sheet: &Sheet) -> Vec<Row> {
 /// How to find a login's packets.
 pub(super) fn wireshark(sheet: &Sheet) -> Wireshark {
     let Packets { client, server, frames, commented, opened } = sheet.packets;
-    let mut filter = filter(client);
+    let mut filter = ends(client);
     if let Some(server) = server {
-        filter = format!("({filter}) || ({})", self::filter(server));
+        filter = format!("(({filter}) || ({}))", ends(server));
     }
+    filter.push_str(&format!(" && {}", times(sheet.report.time, sheet.report.elapsed)));
     let port = client.1.port();
     let decode = if port == POSTGRESQL { String::new() } else { format!(" -d tcp.port=={port},pgsql") };
     let keys = if opened { " -o tls.keylog_file:KEYS" } else { "" };
@@ -134,7 +136,20 @@ pub(super) fn wireshark(sheet: &Sheet) -> Wireshark {
 /// Where Wireshark expects PostgreSQL.
 const POSTGRESQL: u16 = 5432;
 
-fn filter((from, to): (SocketAddr, SocketAddr)) -> String {
+/// From the login's beginning to its goodbyes: its ports may be those of another one, earlier or later.
+fn times(began: SystemTime, elapsed: Duration) -> String {
+    let began = began.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let (first, last) = (began.saturating_sub(ROUNDED), began + elapsed + GOODBYES);
+    let seconds = |time: Duration| format!("{}.{:06}", time.as_secs(), time.subsec_micros());
+    format!("frame.time_epoch >= {} && frame.time_epoch <= {}", seconds(first), seconds(last))
+}
+
+/// What a time may have lost where it was written down.
+const ROUNDED: Duration = Duration::from_millis(1);
+/// Nobody gets the same pair of ports sooner after a connection's end (Linux' tcp_tw_reuse).
+const GOODBYES: Duration = Duration::from_secs(1);
+
+fn ends((from, to): (SocketAddr, SocketAddr)) -> String {
     let word = if from.is_ipv4() { "ip" } else { "ipv6" };
     let mut filter = format!("{word}.addr == {}", from.ip());
     if from.ip() != to.ip() {

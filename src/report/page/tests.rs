@@ -111,6 +111,7 @@ fn the_page_has_everything_that_an_issue_needs() {
             "cart",
             "no pg_hba.conf entry",
             "tcp.port == 40012",
+            "frame.time_epoch ",
             "-d tcp.port==6432,pgsql",
             "frame.number == 9",
             "PGSQL",

@@ -551,7 +551,7 @@ fn scram_exchanges() -> Vec<Row> {
             }))
             .expect(failed("sasl_mechanism", "auth_timeout").confidence("proven|likely|possible")),
         row("a client stops after the request until we give up")
-            .args(&["--login-timeout", "1s"])
+            .args(&["--login-timeout", "3s"])
             .by(Who::Raw(|wire| {
                 begin_scram(wire)?;
                 wire.read_to_end().map(drop)
