@@ -48,6 +48,8 @@ const MAX_OTHER_VARIABLES: usize = 64;
 const MAX_PREVIOUS: usize = 16;
 /// Every prefix is tried only where a try costs one MD5; longer passwords are tokens, not typed.
 const MAX_PREFIXES: usize = 1024;
+/// The same where a try costs a PBKDF2: passwords that people type are shorter.
+const MAX_DEAR_PREFIXES: usize = 56;
 /// Shorter than this, a prefix says nothing: it may be anybody's short password.
 const MIN_PREFIX: usize = 8;
 /// Field widths at which programs cut (`char pw[100]`, bcrypt's 72, old crypt's 8, VARCHARs).
@@ -462,7 +464,7 @@ impl Candidates {
             }
         }
         let lengths = match prefixes {
-            Prefixes::Widths => 0..0,
+            Prefixes::Some => MIN_PREFIX..MIN_PREFIX + MAX_DEAR_PREFIXES,
             Prefixes::Of(length) => length..length.saturating_add(1),
             Prefixes::Every => MIN_PREFIX..MIN_PREFIX + MAX_PREFIXES,
         };
@@ -492,8 +494,8 @@ impl Candidates {
 /// Which prefixes of the password are worth a try.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Prefixes {
-    /// Those of the usual field widths: each costs a PBKDF2.
-    Widths,
+    /// The shorter ones, and those of the usual field widths: each costs a PBKDF2.
+    Some,
     /// Of exactly this length: the cleartext is at hand.
     Of(usize),
     /// All of them: each costs an MD5.
