@@ -10,7 +10,7 @@ use super::{Cause, Confidence, Context, Finding, Leg};
 
 /// What came of the requests for encryption.
 pub(super) fn negotiation(record: &Record, context: &Context<'_>) -> Option<Finding> {
-    gss(record).or_else(|| ssl(record, context))
+    gss(record).or_else(|| gss_cut(record, context)).or_else(|| ssl(record, context))
 }
 
 fn gss(record: &Record) -> Option<Finding> {
@@ -30,6 +30,26 @@ fn gss(record: &Record) -> Option<Finding> {
         _ => None,
     }
 }
+
+/// GSSAPI encryption was agreed on, and one side left before there was any.
+fn gss_cut(record: &Record, context: &Context<'_>) -> Option<Finding> {
+    let (side, ..) = context.opaque.filter(|_| record.gss_encrypted)?.closed?;
+    let (asked, said) = (record.client_bytes > GSS_REQUEST, record.server_bytes > 1);
+    let finding = |evidence| Finding::likely(Step::Gss, Cause::GssFailed, evidence).or(&[Cause::ClientLeft]);
+    match (side, asked, said) {
+        (Side::Client, false, false) => {
+            Some(finding("GSSENCRequest, G, and the client closed before its first token").on(Leg::Client))
+        }
+        (Side::Server, true, false) => Some(
+            finding("GSSENCRequest, G, a token of the client, and the server closed without one of its own")
+                .variant("rejected"),
+        ),
+        _ => None,
+    }
+}
+
+/// The length of a GSSENCRequest.
+const GSS_REQUEST: u64 = 8;
 
 /// The deadline passed while the client was to speak, before its startup packet.
 pub(super) fn no_startup(at: Duration) -> Finding {
@@ -61,6 +81,10 @@ fn ssl(record: &Record, context: &Context<'_>) -> Option<Finding> {
         return Some(Finding::proven(Step::SslRequest, Cause::SslRequestError, evidence));
     }
     let (side, how, at) = record.first_close()?;
+    if answered_with_error(record) {
+        let evidence = "the answer to the SSLRequest begins an error (E), and its text did not come whole";
+        return Some(Finding::proven(Step::SslRequest, Cause::SslRequestError, evidence));
+    }
     match (request.answer, side, how) {
         (None, _, Close::Deadline) => Some(silence(Step::SslRequest, "SSLRequest", at.as_secs_f64())),
         (Some((b'N' | b'S', _)), _, Close::Deadline) if !has_hello(record) => Some(no_startup(at)),
@@ -79,6 +103,11 @@ fn ssl(record: &Record, context: &Context<'_>) -> Option<Finding> {
         }
         _ => None,
     }
+}
+
+/// Whether the answer to the SSLRequest begins as an error does.
+pub(super) fn answered_with_error(record: &Record) -> bool {
+    record.ssl_request.is_some_and(|request| matches!(request.answer, Some((b'E', _))))
 }
 
 /// The `N` may have been ours.
