@@ -349,7 +349,10 @@ impl Candidates {
         let own = source.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(is_name);
         let others =
             expected.map_or(&[][..], |e| &e.other_variables[..]).iter().map(|(name, _)| name.as_str());
-        let others = others.filter(|name| name.to_ascii_uppercase().contains("PASS"));
+        let others = others.filter(|name| {
+            let name = name.to_ascii_uppercase();
+            ["PASS", "SECRET", "PWD", "TOKEN"].iter().any(|word| name.contains(word))
+        });
         let mut names: Vec<&str> = Vec::new();
         for name in own.chain(USUAL_NAMES).chain(others.take(MAX_PREVIOUS)) {
             if !names.contains(&name) {
