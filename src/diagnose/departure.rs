@@ -7,7 +7,7 @@ use crate::handshake::ladder::ending;
 use crate::handshake::record::Asked;
 use crate::handshake::{Close, Record, Side, Step};
 
-use super::{Cause, Confidence, Context, Finding, Leg, demands};
+use super::{Cause, Confidence, Context, Finding, Leg, demands, encryption};
 
 /// Names what a departure or a silence means; total, so that every record has a diagnosis.
 pub(super) fn left(record: &Record, context: &Context<'_>) -> Finding {
@@ -199,6 +199,13 @@ fn client_left(record: &Record, context: &Context<'_>, step: Step, at: Duration)
 }
 
 fn plain(record: &Record, step: Step, evidence: String, at: Duration) -> Finding {
+    let startup = record.startup.as_ref().filter(|_| step == Step::AuthRequest && record.requests.is_empty());
+    let unanswered = startup.filter(|_| record.negotiations.is_empty() && !speaks_otherwise(record));
+    if let Some(startup) = unanswered
+        && let Some(finding) = encryption::gave_up(step, "startup packet", at, startup.at)
+    {
+        return finding;
+    }
     let finding = Finding::possible(step, Cause::ClientLeft, evidence);
     match step {
         Step::AuthRequest | Step::ScramClientFinal | Step::SessionSetup | Step::Password | Step::Md5 => {

@@ -6,6 +6,7 @@ use crate::handshake::record::Tls;
 use crate::handshake::{Close, Record, Side, Step};
 use crate::wire::tls::{Alert, version_name};
 
+use super::opening::PATIENT;
 use super::{Cause, Confidence, Context, Finding, Leg};
 
 /// What came of the requests for encryption.
@@ -26,6 +27,7 @@ fn gss(record: &Record) -> Option<Finding> {
         (None, (_, Close::Deadline, at)) => {
             Some(silence(Step::GssRequest, "GSSENCRequest", at.as_secs_f64()))
         }
+        (None, (Side::Client, _, at)) => gave_up(Step::GssRequest, "GSSENCRequest", at, request.asked),
         (Some((b'N', _)), (_, Close::Deadline, at)) => Some(no_startup(at)),
         _ => None,
     }
@@ -65,6 +67,17 @@ fn silence(step: Step, request: &str, seconds: f64) -> Finding {
     Finding::proven(step, Cause::NoAnswer, evidence)
 }
 
+/// The client waited for an answer, and then no longer.
+pub(super) fn gave_up(step: Step, request: &str, at: Duration, asked: Duration) -> Option<Finding> {
+    let waited = at.saturating_sub(asked);
+    let evidence = format!("nothing came back on the {request} in {:.1} s", waited.as_secs_f64());
+    (waited >= PATIENT).then(|| {
+        Finding::likely(step, Cause::NoAnswer, evidence)
+            .and("then the client gave up")
+            .or(&[Cause::ClientLeft])
+    })
+}
+
 fn ssl(record: &Record, context: &Context<'_>) -> Option<Finding> {
     let request = record.ssl_request?;
     if record.startup.is_some() {
@@ -88,8 +101,10 @@ fn ssl(record: &Record, context: &Context<'_>) -> Option<Finding> {
     match (request.answer, side, how) {
         (None, _, Close::Deadline) => Some(silence(Step::SslRequest, "SSLRequest", at.as_secs_f64())),
         (Some((b'N' | b'S', _)), _, Close::Deadline) if !has_hello(record) => Some(no_startup(at)),
+        (None, Side::Client, _) => gave_up(Step::SslRequest, "SSLRequest", at, request.asked),
         (None, Side::Server, _) => {
-            let evidence = "the server closed right after the SSLRequest, without a byte";
+            let waited = at.saturating_sub(request.asked).as_secs_f64();
+            let evidence = format!("the server closed {waited:.1} s after the SSLRequest, without a byte");
             Some(Finding::proven(Step::SslRequest, Cause::ClosedWithoutAnswer, evidence))
         }
         (Some((b'N', _)), Side::Client, Close::Eof | Close::Reset) => {
@@ -202,7 +217,14 @@ pub(super) fn tls(record: &Record, context: &Context<'_>) -> Option<Finding> {
         let evidence = format!("nothing came back on the ClientHello in {seconds:.0} s");
         return Some(Finding::proven(Step::TlsHandshake, Cause::TlsCut, evidence).on(Leg::Server));
     }
-    tls.client_hello.as_ref()?;
+    let (_, hello) = tls.client_hello.as_ref()?;
+    let waited = at.saturating_sub(*hello);
+    if side == Side::Client && tls.server_hello.is_none() && waited >= PATIENT {
+        let seconds = waited.as_secs_f64();
+        let evidence =
+            format!("nothing came back on the ClientHello in {seconds:.1} s, and the client gave up");
+        return Some(Finding::likely(Step::TlsHandshake, Cause::TlsCut, evidence).on(Leg::Server));
+    }
     let evidence = format!("the {who} closed in the TLS handshake, without an alert in clear");
     if side == Side::Client && after_certificate {
         return Some(

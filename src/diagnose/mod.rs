@@ -67,7 +67,7 @@ fn diagnose_whole(record: &Record, context: &Context<'_>) -> Diagnosis {
     }
     let finding = opened::stalled(record)
         .or_else(|| opening::broken_start(record, context))
-        .or_else(|| path::unreachable(context))
+        .or_else(|| path::unreachable(record, context))
         .or_else(|| opened::finding(record))
         .or_else(|| path::not_postgres(record))
         .or_else(|| encryption::negotiation(record, context))

@@ -1,10 +1,15 @@
 //! The client's first bytes: probes, scanners, and startup packets that can't be used.
 
+use std::time::Duration;
+
 use crate::handshake::record::StartupFault;
 use crate::handshake::{Close, Record, Side, Step};
 use crate::wire::first::{First, MAX_STARTUP_PACKET};
 
 use super::{Cause, Context, Finding, Leg};
+
+/// Who waits so long and leaves wanted the answer: a driver's timeout is a second or more.
+pub(super) const PATIENT: Duration = Duration::from_millis(900);
 
 /// A packet longer than this is not a startup packet that grew, it is another protocol.
 const ABSURD_LENGTH: u32 = 1 << 20;
@@ -42,6 +47,7 @@ pub(super) fn not_a_client(record: &Record, context: &Context<'_>) -> Option<Fin
             let (_, _, closed) = record.first_close()?;
             let unanswered = request.answer.is_none_or(|(_, answered)| closed < answered);
             (unanswered
+                && closed.saturating_sub(request.asked) < PATIENT
                 && record.startup.is_none()
                 && record.tls.as_ref().is_none_or(|tls| tls.client_hello.is_none()))
             .then(|| {

@@ -1,6 +1,6 @@
 //! The way to the server: our own limits, names, addresses, and what answers there.
 
-use crate::handshake::{Record, Side, Step};
+use crate::handshake::{Close, Record, Side, Step};
 
 use super::context::{Context, Dial, DialFault};
 use super::{Cause, Finding, Leg, encryption};
@@ -15,9 +15,10 @@ pub(super) fn limit(context: &Context<'_>) -> Option<Finding> {
 }
 
 /// No address of the server could be reached.
-pub(super) fn unreachable(context: &Context<'_>) -> Option<Finding> {
+pub(super) fn unreachable(record: &Record, context: &Context<'_>) -> Option<Finding> {
     let dials = context.dials;
-    if dials.is_empty() || dials.iter().any(|dial| dial.result.is_ok()) {
+    let stopped = matches!(record.first_close(), Some((_, Close::Shutdown, _)));
+    if stopped || dials.is_empty() || dials.iter().any(|dial| dial.result.is_ok()) {
         return None;
     }
     let faults: Vec<&DialFault> = dials.iter().filter_map(|dial| dial.result.as_ref().err()).collect();
@@ -187,7 +188,8 @@ mod tests {
                     result: Err(fault),
                 })
                 .collect();
-            let finding = unreachable(&Context { dials: &dials, ..Context::default() }).unwrap();
+            let finding =
+                unreachable(&Record::default(), &Context { dials: &dials, ..Context::default() }).unwrap();
             assert_eq!(
                 (finding.cause, finding.confidence),
                 (Cause::AddressFamilyUnreachable, confidence),

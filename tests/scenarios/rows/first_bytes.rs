@@ -42,6 +42,10 @@ fn the_way_there() -> Vec<Row> {
         row("the server listens on one of two addresses")
             .at(At::PlainByBoth)
             .expect(ok().warning("address_failed")),
+        row("SYNs vanish until our own deadline passes")
+            .at(At::Blackhole)
+            .args(&["--login-timeout", "1s"])
+            .expect(failed("connect", "connect_timeout").provable()),
         row("SYNs vanish").at(At::Blackhole).expect(failed("connect", "connect_timeout").provable()),
     ]
 }
@@ -132,6 +136,25 @@ fn who_answers() -> Vec<Row> {
             .sslmode("require")
             .args(&["--login-timeout", "1s"])
             .expect(failed("ssl_request", "no_answer").provable()),
+        not_postgres("the upstream says nothing to a startup packet, and the client gives up", |wire| {
+            wire.read_to_end().map(drop)
+        })
+        .option("connect_timeout", "2")
+        .expect(failed("auth_request", "no_answer").unproven().leg("server")),
+        not_postgres("the upstream says nothing to an SSLRequest, and the client gives up", |wire| {
+            wire.read_to_end().map(drop)
+        })
+        .sslmode("require")
+        .option("connect_timeout", "2")
+        .expect(failed("ssl_request", "no_answer").unproven().leg("server")),
+        not_postgres("the upstream says nothing to a ClientHello, and the client gives up", |wire| {
+            wire.read(8)?;
+            wire.send(b"S")?;
+            wire.read_to_end().map(drop)
+        })
+        .sslmode("require")
+        .option("connect_timeout", "2")
+        .expect(failed("tls_handshake", "tls_cut").unproven().leg("server")),
         not_postgres("the upstream answers an SSLRequest with an error", |wire| {
             wire.read(8)?;
             wire.send(&error("53300", "sorry, too many clients already"))
