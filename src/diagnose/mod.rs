@@ -88,7 +88,8 @@ fn diagnose_whole(record: &Record, context: &Context<'_>) -> Diagnosis {
 /// Makes a finding as sure as the context allows.
 fn settled(record: &Record, context: &Context<'_>, finding: Finding) -> Finding {
     let finding = rules::settle(record, context, finding);
-    opened::bridged(record, proof::settle(record, context, finding))
+    let finding = opened::bridged(record, proof::settle(record, context, finding));
+    opened::between(record, context, finding)
 }
 
 /// The server said why it refused.
