@@ -101,12 +101,19 @@ fn silence(record: &Record, step: Step, at: Duration) -> Finding {
             let step = if step == Step::Startup { Step::AuthRequest } else { step };
             Finding::proven(step, Cause::NoAnswer, evidence)
         }
+        Step::ScramServerFinal | Step::SessionSetup => Finding::proven(step, Cause::AuthTimeout, evidence)
+            .and("the server had accepted the login before; a pooler waits like this for a server of its own")
+            .summary("the server accepted the password, or asked for none, and then said nothing more until our login deadline"),
         _ => Finding::proven(step, Cause::AuthTimeout, evidence),
     }
 }
 
 /// Whether the last word was the server's request.
 fn awaits_client(record: &Record) -> bool {
+    // Behind the server's verdict nothing is asked any more.
+    if matches!(record.step, Some(Step::ScramServerFinal | Step::SessionSetup)) {
+        return false;
+    }
     match (record.last_request(), record.answered) {
         (None, _) => false,
         (Some(_), None) => true,
