@@ -29,6 +29,9 @@ fn the_way_there() -> Vec<Row> {
         row("the upstream's name does not exist")
             .at(At::Text("no-such-host.invalid:5432"))
             .expect(failed("resolve", "dns_not_found").variant("not_found|temporary|-")),
+        row("the upstream's name has a blank behind it")
+            .at(At::Text("host='localhost ' port=5432"))
+            .expect(failed("resolve", "dns_not_found").variant("blank_in_name").proven()),
         // TCP has no route to a multicast address, as it has none to IPv6 where there is none.
         row("the upstream has an IPv6 address and there is no route")
             .at(At::Text("[ff02::1]:5432"))
