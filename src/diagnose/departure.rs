@@ -103,7 +103,8 @@ fn silence(record: &Record, step: Step, at: Duration) -> Finding {
         }
         Step::ScramServerFinal | Step::SessionSetup => Finding::proven(step, Cause::AuthTimeout, evidence)
             .and("the server had accepted the login before; a pooler waits like this for a server of its own")
-            .summary("the server accepted the password, or asked for none, and then said nothing more until our login deadline"),
+            .summary("the server accepted the password, or asked for none, and then said nothing more until our login deadline")
+            .fix("look into the log of the server, or of the pooler in front of it: what did it wait for?"),
         _ => Finding::proven(step, Cause::AuthTimeout, evidence),
     }
 }
