@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::handshake::driver::{Driver, WithoutPassword, recognise};
-use crate::handshake::ladder::ending;
+use crate::handshake::ladder::{ending, text};
 use crate::handshake::record::Asked;
 use crate::handshake::{Close, Record, Side, Step};
 
@@ -241,6 +241,12 @@ fn version_not_shared(record: &Record, step: Step) -> Option<Finding> {
         let finding = Finding::proven(Step::Startup, Cause::ProtocolVersionUnsupported, evidence);
         return Some(finding.variant("grease_not_negotiated").on(Leg::Server));
     }
+    if record.negotiations.len() > 1 {
+        let evidence =
+            "NegotiateProtocolVersion came more than once, which clients take for a broken protocol";
+        let finding = Finding::likely(Step::Startup, Cause::ProtocolVersionUnsupported, evidence);
+        return Some(finding.on(Leg::Server).fix("upgrade the pooler, or set max_protocol_version=3.0"));
+    }
     let (newest, _) = record.negotiations.first()?;
     let newest = if *newest < 0x1_0000 { 0x3_0000 + newest } else { *newest };
     // Nobody insists on a version that does not exist.
@@ -269,11 +275,13 @@ fn after_request(record: &Record, step: Step) -> Finding {
         let evidence = "SCRAM-SHA-256-PLUS was offered on a connection without TLS, and the client left";
         return Finding::proven(step, Cause::PlusOverPlaintext, evidence);
     }
-    let only_oauth =
-        !record.mechanisms.is_empty() && record.mechanisms.iter().all(|name| name == b"OAUTHBEARER");
-    if only_oauth {
-        let evidence = "the server offers only OAUTHBEARER, and the client left";
-        return Finding::likely(step, Cause::AuthMethodUnsupportedByClient, evidence).variant("oauth");
+    let scram = record.offers(b"SCRAM-SHA-256") || record.offers(b"SCRAM-SHA-256-PLUS");
+    if !record.mechanisms.is_empty() && !scram {
+        // A driver looks for a mechanism that it knows before it looks for a password.
+        let offered: Vec<String> = record.mechanisms.iter().map(|name| text(name)).collect();
+        let evidence = format!("the server offers only {}, and the client left", offered.join(", "));
+        let finding = Finding::likely(step, Cause::AuthMethodUnsupportedByClient, evidence);
+        return if record.offers(b"OAUTHBEARER") { finding.variant("oauth") } else { finding };
     }
     let unsupported = if step == Step::Md5 { "it can't do MD5 (FIPS)" } else { "it can't do this method" };
     let finding = match recognise(record) {

@@ -381,6 +381,23 @@ fn methods() -> Vec<Row> {
                 wire.read_to_end().map(drop)
             }))
             .expect(unsupported("auth_request", "obsolete").provable()),
+        row("a mechanism that nobody knows yet")
+            .at(At::Fake(|wire| {
+                wire.read_packet()?;
+                wire.message(b'R', b"\0\0\0\x0aSCRAM-SHA-512\0\0")?;
+                wire.read_to_end().map(drop)
+            }))
+            .expect(failed("sasl_mechanism", "auth_method_unsupported_by_client").unproven()),
+        row("a pooler negotiates the protocol version twice")
+            .by(Who::Psycopg)
+            .option("max_protocol_version", "3.2")
+            .at(At::Fake(|wire| {
+                wire.read_packet()?;
+                wire.message(b'v', b"\0\x03\0\0\0\0\0\0")?;
+                wire.message(b'v', b"\0\x03\0\0\0\0\0\0")?;
+                wire.read_to_end().map(drop)
+            }))
+            .expect(failed("startup", "protocol_version_unsupported").unproven().leg("server")),
         row("SCRAM-SHA-256-PLUS is offered in plaintext")
             .at(At::Fake(|wire| {
                 wire.read_packet()?;
