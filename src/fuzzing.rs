@@ -291,7 +291,7 @@ pub fn tokens(data: &[u8]) {
     let Some((&control, sent)) = data.split_first() else { return };
     let Some(claims) = token::read(sent) else { return };
     let host = (control & 1 == 0).then_some("db.example.us-east-1.rds.amazonaws.com");
-    if let Some(verdict) = token::verdict(&claims, i64::from(control) << 24, "app", host) {
+    if let Some(verdict) = token::verdict(&claims, i64::from(control) << 24, "app", host, Some(5432)) {
         assert!(!verdict.evidence.is_empty() && !verdict.variant.is_empty());
         let known = crate::diagnose::Cause::CloudTokenInvalid.variants();
         assert!(known.contains(&verdict.variant), "{} is in no table", verdict.variant);

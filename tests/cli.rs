@@ -207,6 +207,9 @@ fn the_server_is_found_in_the_environment_in_the_file_and_in_pg_variables() {
     check(None, &[("DATABASE_URL", &shell)], "in front of postgres://app:***@shell:5432/app");
     check(Some(&file), &[], "in front of postgres://app:***@file:5432/app");
     check(Some(&file), &[("DATABASE_URL", &shell)], "in front of postgres://app:***@shell:5432/app");
+    // As dotenv-expand, compose files and shells do.
+    let parts = "DB_HOST=parts\nDATABASE_URL=\"postgres://app:x@${DB_HOST}:5432/app\"\n";
+    check(Some(parts), &[], "in front of postgres://app:***@parts:5432/app");
     check(None, &[("PGHOST", "pg"), ("PGPORT", "6432")], "pg:6432");
     check(Some(&file), &[], "point the application at postgres://app:***@127.0.0.1:");
     let home = TempDir::new().unwrap();

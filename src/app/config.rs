@@ -149,7 +149,7 @@ fn source(args: &ProxyArgs) -> Result<Option<Source>, Failure> {
     let file = env_file::parse(&text);
     let Some(entry) = file.get("DATABASE_URL") else { return Ok(None) };
     let place = format!("DATABASE_URL of .env, line {}", entry.line);
-    Ok(Some(Source { text: entry.value.expose().clone(), place, others: values(&file) }))
+    Ok(Some(Source { text: file.expanded(entry).expose().clone(), place, others: values(&file) }))
 }
 
 /// The other values of `./.env`: a client may have sent one of them by mistake.

@@ -43,6 +43,9 @@ const BUSY: usize = 64;
 const RECENT: usize = 256;
 /// Servers whose version is remembered.
 const VERSIONS: usize = 1_024;
+/// Passwords that worked and are remembered, and how long one may be; longer ones are tokens, new for each login.
+const PASSWORDS: usize = 16;
+const LONGEST_PASSWORD: usize = 256;
 /// How long the last reports may take to be written when the program ends.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
@@ -360,12 +363,33 @@ impl Clerk {
         report.time = attempt.accepted;
         report.client.address = attempt.client.to_string();
         report.elapsed = attempt.elapsed;
+        self.remember_password(&report, record, for_this_user);
         self.history.complete(&mut report, &profile, ended);
         self.history.remember(&report, &client_host, profile, ended, attempt);
         if let Some(expected) = &self.setting.expected {
             conceal(&mut report, record, expected);
         }
         report
+    }
+}
+
+impl Clerk {
+    /// A password that worked: a client that still has it may send it again. Only where it crossed the wire in clear
+    /// is it known.
+    fn remember_password(&mut self, report: &Report, record: &Record, for_this_user: bool) {
+        let sent = record.cleartext.as_ref().and_then(|sent| std::str::from_utf8(sent.expose()).ok());
+        let expected = self.setting.expected.as_mut().filter(|_| for_this_user);
+        let (Some(expected), Some(sent), Outcome::Ok) = (expected, sent, report.diagnosis.outcome) else {
+            return;
+        };
+        let known = expected.previous.iter().chain([&expected.password]).any(|known| known.expose() == sent);
+        if known || sent.len() > LONGEST_PASSWORD {
+            return;
+        }
+        if expected.previous.len() == PASSWORDS {
+            expected.previous.remove(0);
+        }
+        expected.previous.push(Secret::new(sent.to_owned()));
     }
 }
 

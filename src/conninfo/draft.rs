@@ -268,6 +268,7 @@ impl Draft {
                 .unwrap_or_default()
         };
         let (names, addresses, ports) = (list(&self.host), list(&self.hostaddr), list(&self.port));
+        let written: Vec<&str> = self.host.as_ref().map_or_else(Vec::new, |s| s.value.split(',').collect());
         let count = names.len().max(addresses.len()).max(1);
         let place = |slot: &Option<Slot>| slot.as_ref().map_or((0, ""), |s| (s.column, s.origin));
         let mismatch = |slot: &Option<Slot>, what: &str| {
@@ -289,7 +290,7 @@ impl Draft {
                     }
                     None => None,
                 };
-                let name = match (names.get(at).filter(|name| !name.is_empty()), hostaddr) {
+                let name = match (written.get(at).filter(|name| !name.trim().is_empty()), hostaddr) {
                     (Some(name), _) => host_name(name, place(&self.host))?,
                     (None, Some(address)) => HostName::Addr(address),
                     (None, None) => HostName::UnixDir(DEFAULT_SOCKET_DIR.to_owned()),
@@ -350,8 +351,10 @@ fn colon(origin: &str) -> &'static str {
     if origin.is_empty() { "" } else { ": " }
 }
 
-/// What a host name may be; anything else is a piece of something else, so it is not even quoted.
-fn host_name(text: &str, (column, origin): (usize, &'static str)) -> Result<HostName, ConninfoError> {
+/// What a host name may be; anything else is a piece of something else, so it is not even quoted. Blanks around it
+/// stay, as with libpq: the resolver then knows no such name, which is what the application meets.
+fn host_name(written: &str, (column, origin): (usize, &'static str)) -> Result<HostName, ConninfoError> {
+    let text = written.trim();
     if let Ok(address) = text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
         return Ok(HostName::Addr(address));
     }
@@ -366,7 +369,7 @@ fn host_name(text: &str, (column, origin): (usize, &'static str)) -> Result<Host
     if text.len() > 255 || !text.chars().all(fits) {
         return Err(host_error((column, origin)));
     }
-    Ok(HostName::Name(text.to_owned()))
+    Ok(HostName::Name(written.to_owned()))
 }
 
 fn host_error((column, origin): (usize, &'static str)) -> ConninfoError {

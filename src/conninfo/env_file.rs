@@ -43,6 +43,21 @@ impl EnvFile {
         self.entries.iter().rev().find(|entry| entry.key == key)
     }
 
+    /// An entry's value with each `${NAME}` of this file replaced, as dotenv-expand, compose files and shells do. A
+    /// name that the file does not define stays, and so does what single quotes protect from a shell.
+    pub fn expanded(&self, entry: &Entry) -> Secret<String> {
+        let mut text = Secret::new(String::new());
+        let mut rest = entry.value.expose().as_str();
+        while let Some((before, name, behind)) = reference(rest).filter(|_| entry.quote != Some('\'')) {
+            text = Secret::new(match self.get(name) {
+                Some(other) => [text.expose(), before, other.value.expose()].concat(),
+                None => [text.expose(), before, "${", name, "}"].concat(),
+            });
+            rest = behind;
+        }
+        Secret::new([text.expose(), rest].concat())
+    }
+
     fn problem(
         &mut self,
         line: usize,
@@ -54,6 +69,13 @@ impl EnvFile {
         let problem = Problem::new(id, severity, column, texts[0], texts[1]);
         self.problems.push(EnvProblem { line, problem });
     }
+}
+
+/// What stands before the first `${NAME}`, the name, and what stands behind it.
+fn reference(text: &str) -> Option<(&str, &str, &str)> {
+    let (before, after) = text.split_once("${")?;
+    let (name, behind) = after.split_once('}')?;
+    Some((before, name, behind))
 }
 
 /// Reads a `.env` file; there is no text that it refuses.
@@ -233,6 +255,17 @@ mod tests {
         check("A=\"pa\"ss\"", "pa\"ss", &["quote_unclosed"]);
         check("A=", "", &[]);
         check("A: b", "b", &["blank_around"]);
+    }
+
+    #[test]
+    fn names_in_braces_are_replaced_where_the_file_defines_them() {
+        let file = parse("P=s3cret\nA=x:${P}@${H}\nB='${P}'\nC=pa$P\nD=${P\nE=${P}${P}");
+        let expanded = |key: &str| file.expanded(file.get(key).unwrap()).expose().clone();
+        for (key, value) in
+            [("A", "x:s3cret@${H}"), ("B", "${P}"), ("C", "pa$P"), ("D", "${P"), ("E", "s3crets3cret")]
+        {
+            assert_eq!(expanded(key), value, "{key}");
+        }
     }
 
     #[test]

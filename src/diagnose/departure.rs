@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use crate::handshake::driver::{Driver, WithoutPassword, recognise};
-use crate::handshake::ladder::ending;
+use crate::handshake::ladder::{ending, text};
 use crate::handshake::record::Asked;
 use crate::handshake::{Close, Record, Side, Step};
 
-use super::{Cause, Confidence, Context, Finding, Leg, demands};
+use super::{Cause, Confidence, Context, Finding, Leg, demands, encryption};
 
 /// Names what a departure or a silence means; total, so that every record has a diagnosis.
 pub(super) fn left(record: &Record, context: &Context<'_>) -> Finding {
@@ -101,12 +101,20 @@ fn silence(record: &Record, step: Step, at: Duration) -> Finding {
             let step = if step == Step::Startup { Step::AuthRequest } else { step };
             Finding::proven(step, Cause::NoAnswer, evidence)
         }
+        Step::ScramServerFinal | Step::SessionSetup => Finding::proven(step, Cause::AuthTimeout, evidence)
+            .and("the server had accepted the login before; a pooler waits like this for a server of its own")
+            .summary("the server accepted the password, or asked for none, and then said nothing more until our login deadline")
+            .fix("look into the log of the server, or of the pooler in front of it: what did it wait for?"),
         _ => Finding::proven(step, Cause::AuthTimeout, evidence),
     }
 }
 
 /// Whether the last word was the server's request.
 fn awaits_client(record: &Record) -> bool {
+    // Behind the server's verdict nothing is asked any more.
+    if matches!(record.step, Some(Step::ScramServerFinal | Step::SessionSetup)) {
+        return false;
+    }
     match (record.last_request(), record.answered) {
         (None, _) => false,
         (Some(_), None) => true,
@@ -207,6 +215,13 @@ fn client_left(record: &Record, context: &Context<'_>, step: Step, at: Duration)
 }
 
 fn plain(record: &Record, step: Step, evidence: String, at: Duration) -> Finding {
+    let startup = record.startup.as_ref().filter(|_| step == Step::AuthRequest && record.requests.is_empty());
+    let unanswered = startup.filter(|_| record.negotiations.is_empty() && !speaks_otherwise(record));
+    if let Some(startup) = unanswered
+        && let Some(finding) = encryption::gave_up(step, "startup packet", at, startup.at)
+    {
+        return finding;
+    }
     let finding = Finding::possible(step, Cause::ClientLeft, evidence);
     match step {
         Step::AuthRequest | Step::ScramClientFinal | Step::SessionSetup | Step::Password | Step::Md5 => {
@@ -233,6 +248,12 @@ fn version_not_shared(record: &Record, step: Step) -> Option<Finding> {
             "the client asked for protocol 3.9999, which nobody speaks, and no NegotiateProtocolVersion came";
         let finding = Finding::proven(Step::Startup, Cause::ProtocolVersionUnsupported, evidence);
         return Some(finding.variant("grease_not_negotiated").on(Leg::Server));
+    }
+    if record.negotiations.len() > 1 {
+        let evidence =
+            "NegotiateProtocolVersion came more than once, which clients take for a broken protocol";
+        let finding = Finding::likely(Step::Startup, Cause::ProtocolVersionUnsupported, evidence);
+        return Some(finding.on(Leg::Server).fix("upgrade the pooler, or set max_protocol_version=3.0"));
     }
     let (newest, _) = record.negotiations.first()?;
     let newest = if *newest < 0x1_0000 { 0x3_0000 + newest } else { *newest };
@@ -262,11 +283,13 @@ fn after_request(record: &Record, step: Step) -> Finding {
         let evidence = "SCRAM-SHA-256-PLUS was offered on a connection without TLS, and the client left";
         return Finding::proven(step, Cause::PlusOverPlaintext, evidence);
     }
-    let only_oauth =
-        !record.mechanisms.is_empty() && record.mechanisms.iter().all(|name| name == b"OAUTHBEARER");
-    if only_oauth {
-        let evidence = "the server offers only OAUTHBEARER, and the client left";
-        return Finding::likely(step, Cause::AuthMethodUnsupportedByClient, evidence).variant("oauth");
+    let scram = record.offers(b"SCRAM-SHA-256") || record.offers(b"SCRAM-SHA-256-PLUS");
+    if !record.mechanisms.is_empty() && !scram {
+        // A driver looks for a mechanism that it knows before it looks for a password.
+        let offered: Vec<String> = record.mechanisms.iter().map(|name| text(name)).collect();
+        let evidence = format!("the server offers only {}, and the client left", offered.join(", "));
+        let finding = Finding::likely(step, Cause::AuthMethodUnsupportedByClient, evidence);
+        return if record.offers(b"OAUTHBEARER") { finding.variant("oauth") } else { finding };
     }
     let unsupported = if step == Step::Md5 { "it can't do MD5 (FIPS)" } else { "it can't do this method" };
     let finding = match recognise(record) {

@@ -6,11 +6,12 @@ use crate::handshake::record::Tls;
 use crate::handshake::{Close, Record, Side, Step};
 use crate::wire::tls::{Alert, version_name};
 
+use super::opening::PATIENT;
 use super::{Cause, Confidence, Context, Finding, Leg};
 
 /// What came of the requests for encryption.
 pub(super) fn negotiation(record: &Record, context: &Context<'_>) -> Option<Finding> {
-    gss(record).or_else(|| ssl(record, context))
+    gss(record).or_else(|| gss_cut(record, context)).or_else(|| ssl(record, context))
 }
 
 fn gss(record: &Record) -> Option<Finding> {
@@ -26,10 +27,31 @@ fn gss(record: &Record) -> Option<Finding> {
         (None, (_, Close::Deadline, at)) => {
             Some(silence(Step::GssRequest, "GSSENCRequest", at.as_secs_f64()))
         }
+        (None, (Side::Client, _, at)) => gave_up(Step::GssRequest, "GSSENCRequest", at, request.asked),
         (Some((b'N', _)), (_, Close::Deadline, at)) => Some(no_startup(at)),
         _ => None,
     }
 }
+
+/// GSSAPI encryption was agreed on, and one side left before there was any.
+fn gss_cut(record: &Record, context: &Context<'_>) -> Option<Finding> {
+    let (side, ..) = context.opaque.filter(|_| record.gss_encrypted)?.closed?;
+    let (asked, said) = (record.client_bytes > GSS_REQUEST, record.server_bytes > 1);
+    let finding = |evidence| Finding::likely(Step::Gss, Cause::GssFailed, evidence).or(&[Cause::ClientLeft]);
+    match (side, asked, said) {
+        (Side::Client, false, false) => {
+            Some(finding("GSSENCRequest, G, and the client closed before its first token").on(Leg::Client))
+        }
+        (Side::Server, true, false) => Some(
+            finding("GSSENCRequest, G, a token of the client, and the server closed without one of its own")
+                .variant("rejected"),
+        ),
+        _ => None,
+    }
+}
+
+/// The length of a GSSENCRequest.
+const GSS_REQUEST: u64 = 8;
 
 /// The deadline passed while the client was to speak, before its startup packet.
 pub(super) fn no_startup(at: Duration) -> Finding {
@@ -43,6 +65,17 @@ pub(super) fn no_startup(at: Duration) -> Finding {
 fn silence(step: Step, request: &str, seconds: f64) -> Finding {
     let evidence = format!("nothing came back on the {request} in {seconds:.0} s");
     Finding::proven(step, Cause::NoAnswer, evidence)
+}
+
+/// The client waited for an answer, and then no longer.
+pub(super) fn gave_up(step: Step, request: &str, at: Duration, asked: Duration) -> Option<Finding> {
+    let waited = at.saturating_sub(asked);
+    let evidence = format!("nothing came back on the {request} in {:.1} s", waited.as_secs_f64());
+    (waited >= PATIENT).then(|| {
+        Finding::likely(step, Cause::NoAnswer, evidence)
+            .and("then the client gave up")
+            .or(&[Cause::ClientLeft])
+    })
 }
 
 fn ssl(record: &Record, context: &Context<'_>) -> Option<Finding> {
@@ -61,11 +94,17 @@ fn ssl(record: &Record, context: &Context<'_>) -> Option<Finding> {
         return Some(Finding::proven(Step::SslRequest, Cause::SslRequestError, evidence));
     }
     let (side, how, at) = record.first_close()?;
+    if answered_with_error(record) {
+        let evidence = "the answer to the SSLRequest begins an error (E), and its text did not come whole";
+        return Some(Finding::proven(Step::SslRequest, Cause::SslRequestError, evidence));
+    }
     match (request.answer, side, how) {
         (None, _, Close::Deadline) => Some(silence(Step::SslRequest, "SSLRequest", at.as_secs_f64())),
         (Some((b'N' | b'S', _)), _, Close::Deadline) if !has_hello(record) => Some(no_startup(at)),
+        (None, Side::Client, _) => gave_up(Step::SslRequest, "SSLRequest", at, request.asked),
         (None, Side::Server, _) => {
-            let evidence = "the server closed right after the SSLRequest, without a byte";
+            let waited = at.saturating_sub(request.asked).as_secs_f64();
+            let evidence = format!("the server closed {waited:.1} s after the SSLRequest, without a byte");
             Some(Finding::proven(Step::SslRequest, Cause::ClosedWithoutAnswer, evidence))
         }
         (Some((b'N', _)), Side::Client, Close::Eof | Close::Reset) => {
@@ -79,6 +118,11 @@ fn ssl(record: &Record, context: &Context<'_>) -> Option<Finding> {
         }
         _ => None,
     }
+}
+
+/// Whether the answer to the SSLRequest begins as an error does.
+pub(super) fn answered_with_error(record: &Record) -> bool {
+    record.ssl_request.is_some_and(|request| matches!(request.answer, Some((b'E', _))))
 }
 
 /// The `N` may have been ours.
@@ -173,7 +217,14 @@ pub(super) fn tls(record: &Record, context: &Context<'_>) -> Option<Finding> {
         let evidence = format!("nothing came back on the ClientHello in {seconds:.0} s");
         return Some(Finding::proven(Step::TlsHandshake, Cause::TlsCut, evidence).on(Leg::Server));
     }
-    tls.client_hello.as_ref()?;
+    let (_, hello) = tls.client_hello.as_ref()?;
+    let waited = at.saturating_sub(*hello);
+    if side == Side::Client && tls.server_hello.is_none() && waited >= PATIENT {
+        let seconds = waited.as_secs_f64();
+        let evidence =
+            format!("nothing came back on the ClientHello in {seconds:.1} s, and the client gave up");
+        return Some(Finding::likely(Step::TlsHandshake, Cause::TlsCut, evidence).on(Leg::Server));
+    }
     let evidence = format!("the {who} closed in the TLS handshake, without an alert in clear");
     if side == Side::Client && after_certificate {
         return Some(

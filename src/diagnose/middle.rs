@@ -142,14 +142,15 @@ pub(super) fn is_about_passwords(error: &ErrorSeen) -> bool {
 
 /// A text that is in no list: who wrote it is sure, why is not.
 fn unknown(step: Step, error: &ErrorSeen) -> Finding {
-    if error.sqlstate() == "08P01"
-        && contains(error.get(b'M').unwrap_or_default(), b"authentication failed for user")
-    {
-        return Finding::likely(step, Cause::MiddleRefused, said(error))
+    // PgBouncer's own refusals of one whose proof it accepted are all in the list.
+    let of_server = contains(error.get(b'M').unwrap_or_default(), b"authentication failed for user")
+        || step == Step::SessionSetup;
+    if error.sqlstate() == "08P01" && of_server {
+        let finding = Finding::likely(step, Cause::MiddleRefused, said(error))
             .variant("server_login_failed")
-            .and("a pooler passes on what the server said to its own login")
-            .or(&[Cause::PasswordRejected])
-            .ask(&["the pooler's log", "--server-log"]);
+            .and("a pooler passes on what the server said to its own login");
+        let finding = finding.ask(&["the pooler's log", "--server-log"]);
+        return if step == Step::SessionSetup { finding } else { finding.or(&[Cause::PasswordRejected]) };
     }
     let finding = Finding::likely(step, Cause::MiddleRefused, said(error))
         .and("the error has no file, line and routine: no PostgreSQL server wrote it");

@@ -67,7 +67,7 @@ fn diagnose_whole(record: &Record, context: &Context<'_>) -> Diagnosis {
     }
     let finding = opened::stalled(record)
         .or_else(|| opening::broken_start(record, context))
-        .or_else(|| path::unreachable(context))
+        .or_else(|| path::unreachable(record, context))
         .or_else(|| opened::finding(record))
         .or_else(|| path::not_postgres(record))
         .or_else(|| encryption::negotiation(record, context))
@@ -88,7 +88,8 @@ fn diagnose_whole(record: &Record, context: &Context<'_>) -> Diagnosis {
 /// Makes a finding as sure as the context allows.
 fn settled(record: &Record, context: &Context<'_>, finding: Finding) -> Finding {
     let finding = rules::settle(record, context, finding);
-    opened::bridged(record, proof::settle(record, context, finding))
+    let finding = opened::bridged(record, proof::settle(record, context, finding));
+    opened::between(record, context, finding)
 }
 
 /// The server said why it refused.

@@ -506,6 +506,27 @@ pub(super) fn bridged(record: &Record, finding: Finding) -> Finding {
     }
 }
 
+/// The server's rules want TLS or refuse it, and it was pgwhy that decided about it, not the client.
+pub(super) fn between(record: &Record, context: &Context<'_>, finding: Finding) -> Finding {
+    let encrypted = record.is_client_encrypted();
+    let (summary, fix) = match finding.cause {
+        Cause::HbaForbidsTls if !encrypted => (
+            "only lines without TLS match, and pgwhy uses TLS towards the server (--server-tls)",
+            "use --server-tls mirror or disable, or turn hostnossl into host",
+        ),
+        Cause::HbaRequiresTls if encrypted => (
+            "the server accepts this login only over TLS, and pgwhy reaches it without (--server-tls)",
+            "use --server-tls mirror or require",
+        ),
+        Cause::HbaRequiresTls if context.ssl_answered_by_us && record.ssl_request.is_some() => (
+            "the server accepts this login only over TLS, and pgwhy declined the client's (--client-tls disable)",
+            "use --client-tls passthrough (or auto), or --server-tls require",
+        ),
+        _ => return finding,
+    };
+    Finding { variant: None, ..finding }.on(Leg::Proxy).summary(summary).fix(fix)
+}
+
 /// TLS 1.3 on the wire.
 const TLS_1_3: u16 = 0x0304;
 

@@ -1,10 +1,15 @@
 //! The client's first bytes: probes, scanners, and startup packets that can't be used.
 
+use std::time::Duration;
+
 use crate::handshake::record::StartupFault;
 use crate::handshake::{Close, Record, Side, Step};
 use crate::wire::first::{First, MAX_STARTUP_PACKET};
 
 use super::{Cause, Context, Finding, Leg};
+
+/// Who waits so long and leaves wanted the answer: a driver's timeout is a second or more.
+pub(super) const PATIENT: Duration = Duration::from_millis(900);
 
 /// A packet longer than this is not a startup packet that grew, it is another protocol.
 const ABSURD_LENGTH: u32 = 1 << 20;
@@ -33,7 +38,7 @@ pub(super) fn not_a_client(record: &Record, context: &Context<'_>) -> Option<Fin
             )
         }
         Some(First::Http) => probe(Step::Startup, "http", "its first bytes are an HTTP request".into()),
-        Some(First::Malformed { length }) if length > ABSURD_LENGTH && !is_proxy_protocol(length) => {
+        Some(First::Malformed { length }) if length > ABSURD_LENGTH && !is_proxy_protocol(record, length) => {
             let evidence = format!("its first four bytes would be the length of a packet of {length} bytes");
             probe(Step::Startup, "garbage", evidence)
         }
@@ -42,6 +47,7 @@ pub(super) fn not_a_client(record: &Record, context: &Context<'_>) -> Option<Fin
             let (_, _, closed) = record.first_close()?;
             let unanswered = request.answer.is_none_or(|(_, answered)| closed < answered);
             (unanswered
+                && closed.saturating_sub(request.asked) < PATIENT
                 && record.startup.is_none()
                 && record.tls.as_ref().is_none_or(|tls| tls.client_hello.is_none()))
             .then(|| {
@@ -49,18 +55,39 @@ pub(super) fn not_a_client(record: &Record, context: &Context<'_>) -> Option<Fin
                 Finding::proven(Step::SslRequest, Cause::NotAClient, evidence).variant("ssl_probe")
             })
         }
+        _ if client_left => health_check(record),
         _ => None,
     }
 }
 
-/// How the PROXY protocol begins, in its versions 1 and 2. Behind it comes a client.
-fn is_proxy_protocol(length: u32) -> bool {
-    [*b"PROX", *b"\r\n\r\n"].contains(&length.to_be_bytes())
+/// What logs in only to see whether a server answers: it leaves on the authentication request.
+fn health_check(record: &Record) -> Option<Finding> {
+    let startup = record.startup.as_ref()?;
+    if record.requests.is_empty() || record.answered.is_some() || record.session.authenticated.is_some() {
+        return None;
+    }
+    let alone = matches!(startup.parameters.as_slice(), [(name, _)] if name == b"user");
+    let evidence = match startup.get("application_name") {
+        Some(b"pg_isready") => "it calls itself pg_isready, and left when the server asked for a password",
+        // Drivers that leave for want of a password say more of themselves.
+        None if alone => {
+            "its startup packet holds nothing but a user, and it left when the server asked for a password: HAProxy's pgsql-check does that"
+        }
+        _ => return None,
+    };
+    let finding = Finding::likely(Step::Startup, Cause::NotAClient, evidence);
+    Some(finding.or(&[Cause::PasswordMissing, Cause::ClientLeft]))
+}
+
+/// How the PROXY protocol begins, in its versions 1 and 2. Behind it comes a client; scanners send no more than
+/// two empty lines.
+fn is_proxy_protocol(record: &Record, length: u32) -> bool {
+    record.client_bytes > 4 && [*b"PROX", *b"\r\n\r\n"].contains(&length.to_be_bytes())
 }
 
 /// No startup packet, or one that can't be used.
 pub(super) fn broken_start(record: &Record, context: &Context<'_>) -> Option<Finding> {
-    if matches!(record.first, Some(First::Malformed { length }) if is_proxy_protocol(length)) {
+    if matches!(record.first, Some(First::Malformed { length }) if is_proxy_protocol(record, length)) {
         let evidence = "its first four bytes are a PROXY protocol header's, which PostgreSQL does not know";
         let finding =
             Finding::likely(Step::Startup, Cause::StartupMalformed, evidence).or(&[Cause::NotAClient]);
@@ -89,7 +116,8 @@ pub(super) fn broken_start(record: &Record, context: &Context<'_>) -> Option<Fin
         return Some(Finding::proven(Step::Startup, Cause::StartupTimeout, evidence));
     }
     if let Some(StartupFault::Field(fault)) = record.startup_fault
-        && context.dials.iter().any(|dial| dial.result.is_ok())
+        && (context.dials.iter().any(|dial| dial.result.is_ok())
+            || record.first == Some(First::CancelRequest))
         && record.requests.is_empty()
     {
         let evidence = format!("the startup packet breaks off at \"{}\": {}", fault.field, fault.fault);

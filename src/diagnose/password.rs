@@ -173,7 +173,9 @@ pub(super) fn token(record: &Record, context: &Context<'_>) -> Option<Finding> {
     let error = record.error.as_ref().filter(|_| record.step == Some(Step::Password))?;
     let claims = cloud_token::read(sent.expose())?;
     let user = text(record.user().unwrap_or_default());
-    let verdict = cloud_token::verdict(&claims, context.now_unix, &user, context.server_host)?;
+    let address = context.dials.last().and_then(|dial| dial.address.as_deref());
+    let port = address.and_then(|address| address.parse::<std::net::SocketAddr>().ok()).map(|at| at.port());
+    let verdict = cloud_token::verdict(&claims, context.now_unix, &user, context.server_host, port)?;
     let confidence = if verdict.certain { Confidence::Proven } else { Confidence::Likely };
     let finding = Finding::new(Step::Password, Cause::CloudTokenInvalid, confidence, verdict.evidence);
     Some(finding.variant(verdict.variant).and(said(error)))

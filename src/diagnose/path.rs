@@ -1,9 +1,9 @@
 //! The way to the server: our own limits, names, addresses, and what answers there.
 
-use crate::handshake::{Record, Side, Step};
+use crate::handshake::{Close, Record, Side, Step};
 
 use super::context::{Context, Dial, DialFault};
-use super::{Cause, Finding, Leg};
+use super::{Cause, Finding, Leg, encryption};
 
 /// One of our own limits ended the connection.
 pub(super) fn limit(context: &Context<'_>) -> Option<Finding> {
@@ -15,9 +15,10 @@ pub(super) fn limit(context: &Context<'_>) -> Option<Finding> {
 }
 
 /// No address of the server could be reached.
-pub(super) fn unreachable(context: &Context<'_>) -> Option<Finding> {
+pub(super) fn unreachable(record: &Record, context: &Context<'_>) -> Option<Finding> {
     let dials = context.dials;
-    if dials.is_empty() || dials.iter().any(|dial| dial.result.is_ok()) {
+    let stopped = matches!(record.first_close(), Some((_, Close::Shutdown, _)));
+    if stopped || dials.is_empty() || dials.iter().any(|dial| dial.result.is_ok()) {
         return None;
     }
     let faults: Vec<&DialFault> = dials.iter().filter_map(|dial| dial.result.as_ref().err()).collect();
@@ -117,10 +118,13 @@ pub(super) fn not_postgres(record: &Record) -> Option<Finding> {
     // `SSH-2.0` and some greetings of MySQL begin with a byte that answers an SSLRequest; then it is
     // what follows unasked that gives them away.
     let spoke_unasked = matches!(record.injected, Some((Side::Server, _)));
-    let variant = protocol_of(&record.server_start);
+    let variant = protocol_of(&record.server_start).or_else(|| protocol_of(behind_answer(record)));
     // In a capture a greeting may stand before the client's first packet, where no message is expected.
     let greeted = record.startup.is_some() && record.requests.is_empty() && record.error.is_none();
-    let other_protocol = record.server_not_postgres || ((spoke_unasked || greeted) && variant.is_some());
+    // A packet of MySQL's may have the length of an E.
+    let no_error = record.error.is_none() && encryption::answered_with_error(record);
+    let known = (spoke_unasked || greeted || no_error) && variant.is_some();
+    let other_protocol = record.server_not_postgres || known;
     if !other_protocol {
         return None;
     }
@@ -137,12 +141,19 @@ pub(super) fn not_postgres(record: &Record) -> Option<Finding> {
     Some(Finding::proven(step, Cause::NotPostgres, evidence).variant(variant))
 }
 
+/// What came behind the answer to an SSLRequest.
+fn behind_answer(record: &Record) -> &[u8] {
+    let answered = record.ssl_request.is_some_and(|request| matches!(request.answer, Some((b'S' | b'N', _))));
+    record.server_start.get(usize::from(answered)..).unwrap_or_default()
+}
+
 /// Recognises other protocols by how they greet or complain.
 fn protocol_of(start: &[u8]) -> Option<&'static str> {
     match start {
         [b'H', b'T', b'T', b'P', b'/', ..] => Some("http"),
         [b'S', b'S', b'H', b'-', ..] => Some("ssh"),
-        [b'-', b'E', b'R', b'R', ..] | [b'-', b'D', b'E', b'N', ..] => Some("redis"),
+        // An error of RESP: its kind is a word in capitals (ERR, DENIED, NOAUTH).
+        [b'-', a, b, c, ..] if [a, b, c].iter().all(|letter| letter.is_ascii_uppercase()) => Some("redis"),
         // A packet of MySQL: length in 3 bytes, sequence 0, protocol 10 or an error.
         [_, _, 0, 0, 10 | 0xff, ..] if start.len() > 5 => Some("mysql"),
         [0x15 | 0x16, 3, 0..=4, ..] => Some("tls"),
@@ -177,7 +188,8 @@ mod tests {
                     result: Err(fault),
                 })
                 .collect();
-            let finding = unreachable(&Context { dials: &dials, ..Context::default() }).unwrap();
+            let finding =
+                unreachable(&Record::default(), &Context { dials: &dials, ..Context::default() }).unwrap();
             assert_eq!(
                 (finding.cause, finding.confidence),
                 (Cause::AddressFamilyUnreachable, confidence),

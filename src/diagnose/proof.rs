@@ -10,7 +10,7 @@ use crate::handshake::{Record, Step};
 use crate::password::Fit;
 use crate::serverlog::{Certainty, Fact};
 
-use super::admin::{AdminFacts, Backends, RoleFacts, Salt, SecretKind};
+use super::admin::{AdminFacts, Answer, Backends, RoleFacts, Salt, SecretKind};
 use super::context::Context;
 use super::finding::Confidence;
 use super::session::missing_variant;
@@ -405,7 +405,12 @@ fn known_missing(record: &Record) -> &'static str {
 }
 
 fn missing_role(record: &Record, admin: &AdminFacts, finding: Finding) -> Finding {
-    let Some(similar) = admin.similar_roles.first() else { return finding };
+    let Some(similar) = admin.similar_roles.first() else {
+        return match admin.role {
+            Answer::Known(None) => finding.variant(known_missing(record)),
+            _ => finding,
+        };
+    };
     let name = role_name(record);
     let variant = match () {
         () if similar.eq_ignore_ascii_case(&name) => "case_differs",

@@ -90,7 +90,12 @@ fn version_refused(record: &Record, error: &ErrorSeen) -> Finding {
     let finding = finding.and(format!("the startup packet asks for protocol {}", version(word)));
     match word >> 16 {
         0 => finding,
-        major if major < 3 => finding.variant("too_old"),
+        major if major < 3 => finding.variant("too_old").fix(
+            "upgrade the client: it speaks a protocol that PostgreSQL left behind with 7.4 (version 2)",
+        ),
+        major if major > 3 => finding.variant("too_new").fix(
+            "upgrade the server or the pooler, or find out what sends this: no protocol beyond 3 is in use yet",
+        ),
         _ => finding.variant("too_new"),
     }
 }

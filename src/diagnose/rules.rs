@@ -417,9 +417,14 @@ fn no_entry(
         let other = rules.decide(other);
         other.certain && !other.verdict.refuses()
     };
-    let encrypted = Connection { tls: true, ..connection.clone() };
+    let sheltered = connection.tls || connection.gss;
+    let plain = Connection { tls: false, gss: false, ..connection.clone() };
+    if sheltered && admits(&plain) {
+        return forbids_tls(rules, &plain, before);
+    }
+    let encrypted = Connection { tls: true, gss: false, ..connection.clone() };
     let with_tls = rules.decide(&encrypted);
-    if admits(&encrypted) {
+    if !connection.tls && admits(&encrypted) {
         let line = with_tls.line;
         let line = line
             .map_or_else(String::new, |line| format!("{line} would match with TLS: {}", rules.raw(&line)));
@@ -449,6 +454,21 @@ fn no_entry(
     }
     let nearest = decision.passed_over.iter().take(MOST_LINES);
     nearest.fold(finding, |finding, (line, because)| finding.and(format!("{line} does not match: {because}")))
+}
+
+/// The login came encrypted, and only without encryption does a line match.
+fn forbids_tls(rules: &Sheet<'_>, plain: &Connection, before: Finding) -> Finding {
+    let line = rules.decide(plain).line.map_or_else(String::new, |line| {
+        format!("{line} would match without encryption: {}", rules.raw(&line))
+    });
+    let mut finding = Finding::proven(Step::AuthRequest, Cause::HbaForbidsTls, line);
+    if rules.changed {
+        finding.confidence = Confidence::Likely;
+        finding =
+            finding.and("but the file was changed after the server loaded it").or(&[Cause::HbaNotReloaded]);
+    }
+    finding.evidence.extend(before.evidence);
+    finding
 }
 
 /// Lines that a report explains; a longer file is explained by `pgwhy hba`.

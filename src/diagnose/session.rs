@@ -112,7 +112,8 @@ fn role(record: &Record, error: &ErrorSeen) -> Finding {
     };
     match role_refusal(error) {
         Some((RoleRefusal::Missing, true)) => missing(Finding::proven(STEP, Cause::RoleMissing, said(error))),
-        Some((RoleRefusal::NoLogin, true)) => Finding::proven(STEP, Cause::RoleCannotLogin, said(error)),
+        Some((RoleRefusal::NoLogin, true)) => Finding::proven(STEP, Cause::RoleCannotLogin, said(error))
+            .summary(format!("the role {name:?} exists, and it has no LOGIN right")),
         Some((RoleRefusal::NoLogin, false)) => Finding::likely(STEP, Cause::RoleCannotLogin, said(error))
             .or(&[Cause::RoleMissing])
             .ask(&["--admin"]),

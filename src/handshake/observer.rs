@@ -658,7 +658,7 @@ impl Observer {
                 self.record.session.secret_length = Some(secret.len());
                 self.key = Secret::new(body.to_vec());
             }
-            Ok(Backend::ReadyForQuery(_)) => {
+            Ok(Backend::ReadyForQuery(_)) if self.phase == Phase::SessionSetup => {
                 self.record.session.ready = Some(self.now);
                 self.ready();
             }
@@ -668,7 +668,7 @@ impl Observer {
                     self.record.negotiations.push((newest, options));
                 }
             }
-            Ok(Backend::Other { .. }) => {
+            Ok(Backend::Other { .. } | Backend::ReadyForQuery(_)) => {
                 self.server_fault(invalid("message type"));
                 if self.phase == Phase::AuthRequest && self.record.requests.is_empty() {
                     self.record.server_not_postgres = true;

@@ -85,7 +85,8 @@ fn written(row: &ViewRow) -> Option<String> {
         (None, _) => {}
     }
     fields.push(word(row.method.as_deref()?)?);
-    for option in &row.options {
+    // The view tells the scope of every ldap line (`get_hba_options`); in the file it stands within ldapurl only.
+    for option in row.options.iter().filter(|option| !option.starts_with("ldapscope=")) {
         fields.push(word(option)?);
     }
     Some(fields.join(" "))
@@ -228,8 +229,9 @@ mod tests {
     #[test]
     fn no_secret_of_the_options_is_kept_and_no_guess_is_made() {
         let mut secret = host(row(1, "host", &["all"], &["all"], "ldap"), "all", None);
-        secret.options =
-            ["ldapserver=h", "ldapbasedn=dc=x", "ldapbindpasswd=hunter2 x"].map(String::from).into();
+        secret.options = ["ldapserver=h", "ldapbasedn=dc=x", "ldapbindpasswd=hunter2 x", "ldapscope=2"]
+            .map(String::from)
+            .into();
         let file = from_view(&[secret], "pg_hba.conf", 15).unwrap();
         assert!(!format!("{file:?}").contains("hunter2"), "{file:?}");
         for (claim, row) in [

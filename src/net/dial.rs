@@ -112,19 +112,18 @@ impl Dialer {
     /// Tries every address of every host; `attempts` tells the story even if the caller gives up.
     pub(super) async fn dial(&self, accepted: Instant, attempts: &mut Vec<DialAttempt>) -> Option<Reached> {
         for host in &self.upstream.hosts {
-            let started = Instant::now();
+            let trying = Trying::new(attempts, host, None, accepted);
             let addrs = match self.addresses(host).await {
-                Ok(addrs) => addrs,
+                Ok(addrs) => trying.found(addrs),
                 Err(error) => {
-                    attempts.push(attempt(host, None, accepted, started, Err(error)));
+                    trying.end(Err(error));
                     continue;
                 }
             };
             for addr in addrs {
-                let started = Instant::now();
+                let trying = Trying::new(attempts, host, Some(addr.clone()), accepted);
                 let result = self.connect(&addr).await;
-                let outcome = result.as_ref().map(|_| ()).map_err(|error| *error);
-                attempts.push(attempt(host, Some(addr.clone()), accepted, started, outcome));
+                trying.end(result.as_ref().map(|_| ()).map_err(|error| *error));
                 if let Ok(socket) = result {
                     return Some(Reached { socket, addr, host: host.name.clone() });
                 }
@@ -221,6 +220,47 @@ impl Dialer {
         let on_wildcard = |own: &PeerAddr| matches!(own, PeerAddr::Tcp(own) if own.ip().is_unspecified() && own.port() == addr.port());
         self.own.iter().any(on_wildcard)
             && stream.local().and_then(|local| local.ip()) == Some(addr.ip().to_canonical())
+    }
+}
+
+/// An attempt under way. A caller who gives up in the middle of it leaves one that had no answer in time.
+struct Trying<'a> {
+    attempts: &'a mut Vec<DialAttempt>,
+    host: &'a UpstreamHost,
+    addr: Option<PeerAddr>,
+    accepted: Instant,
+    started: Instant,
+    outcome: Option<Result<(), DialError>>,
+}
+
+impl<'a> Trying<'a> {
+    fn new(
+        attempts: &'a mut Vec<DialAttempt>,
+        host: &'a UpstreamHost,
+        addr: Option<PeerAddr>,
+        accepted: Instant,
+    ) -> Self {
+        let unanswered = if addr.is_some() { DialError::Timeout } else { DialError::NameTemporary };
+        Self { attempts, host, addr, accepted, started: Instant::now(), outcome: Some(Err(unanswered)) }
+    }
+
+    fn end(mut self, outcome: Result<(), DialError>) {
+        self.outcome = Some(outcome);
+    }
+
+    /// A look-up that worked is no attempt.
+    fn found<T>(mut self, found: T) -> T {
+        self.outcome = None;
+        found
+    }
+}
+
+impl Drop for Trying<'_> {
+    fn drop(&mut self) {
+        if let Some(outcome) = self.outcome.take() {
+            let attempt = attempt(self.host, self.addr.take(), self.accepted, self.started, outcome);
+            self.attempts.push(attempt);
+        }
     }
 }
 

@@ -48,6 +48,8 @@ const MAX_OTHER_VARIABLES: usize = 64;
 const MAX_PREVIOUS: usize = 16;
 /// Every prefix is tried only where a try costs one MD5; longer passwords are tokens, not typed.
 const MAX_PREFIXES: usize = 1024;
+/// The same where a try costs a PBKDF2: passwords that people type are shorter.
+const MAX_DEAR_PREFIXES: usize = 56;
 /// Shorter than this, a prefix says nothing: it may be anybody's short password.
 const MIN_PREFIX: usize = 8;
 /// Field widths at which programs cut (`char pw[100]`, bcrypt's 72, old crypt's 8, VARCHARs).
@@ -347,7 +349,10 @@ impl Candidates {
         let own = source.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(is_name);
         let others =
             expected.map_or(&[][..], |e| &e.other_variables[..]).iter().map(|(name, _)| name.as_str());
-        let others = others.filter(|name| name.to_ascii_uppercase().contains("PASS"));
+        let others = others.filter(|name| {
+            let name = name.to_ascii_uppercase();
+            ["PASS", "SECRET", "PWD", "TOKEN"].iter().any(|word| name.contains(word))
+        });
         let mut names: Vec<&str> = Vec::new();
         for name in own.chain(USUAL_NAMES).chain(others.take(MAX_PREVIOUS)) {
             if !names.contains(&name) {
@@ -462,7 +467,7 @@ impl Candidates {
             }
         }
         let lengths = match prefixes {
-            Prefixes::Widths => 0..0,
+            Prefixes::Some => MIN_PREFIX..MIN_PREFIX + MAX_DEAR_PREFIXES,
             Prefixes::Of(length) => length..length.saturating_add(1),
             Prefixes::Every => MIN_PREFIX..MIN_PREFIX + MAX_PREFIXES,
         };
@@ -492,8 +497,8 @@ impl Candidates {
 /// Which prefixes of the password are worth a try.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Prefixes {
-    /// Those of the usual field widths: each costs a PBKDF2.
-    Widths,
+    /// The shorter ones, and those of the usual field widths: each costs a PBKDF2.
+    Some,
     /// Of exactly this length: the cleartext is at hand.
     Of(usize),
     /// All of them: each costs an MD5.

@@ -85,7 +85,7 @@ impl<'a> Probe<'a> {
         match self {
             Self::Cleartext { sent } => Prefixes::Of(sent.len()),
             Self::Md5 { .. } => Prefixes::Every,
-            Self::Scram { .. } => Prefixes::Widths,
+            Self::Scram { .. } => Prefixes::Some,
         }
     }
 

@@ -279,18 +279,20 @@ fn is_azure_audience(audience: &str) -> bool {
 
 /// What in these claims makes the login fail, the most certain first; `None` when nothing does.
 ///
-/// `now_unix` is the time of the login; `server_host` the name by which the server was reached.
+/// `now_unix` is the time of the login; `server_host` and `server_port` the name and port by which the server was
+/// reached.
 pub fn verdict(
     claims: &TokenClaims,
     now_unix: i64,
     startup_user: &str,
     server_host: Option<&str>,
+    server_port: Option<u16>,
 ) -> Option<TokenVerdict> {
     form_verdict(claims)
         .or_else(|| time_verdict(claims, now_unix))
         .or_else(|| audience_verdict(claims))
         .or_else(|| user_verdict(claims, startup_user))
-        .or_else(|| host_verdict(claims, server_host?))
+        .or_else(|| host_verdict(claims, server_host?, server_port))
 }
 
 fn found(variant: &'static str, certain: bool, evidence: impl Into<String>) -> Option<TokenVerdict> {
@@ -360,11 +362,17 @@ fn user_verdict(claims: &TokenClaims, startup_user: &str) -> Option<TokenVerdict
     }
 }
 
-fn host_verdict(claims: &TokenClaims, server_host: &str) -> Option<TokenVerdict> {
+fn host_verdict(claims: &TokenClaims, server_host: &str, server_port: Option<u16>) -> Option<TokenVerdict> {
     let host = claims.host.as_deref()?;
     let plain = |name: &str| name.trim_end_matches('.').to_ascii_lowercase();
     if plain(host) == plain(server_host) {
-        return None;
+        // The signature is over the port, too.
+        let (token, server) = claims.port.zip(server_port).filter(|(token, server)| token != server)?;
+        return found(
+            "wrong_host",
+            false,
+            format!("the token is for port {token}, the server's is {server}"),
+        );
     }
     // Through an alias or a tunnel the server has another name here than AWS checks.
     let certain = plain(server_host).contains(".rds.amazonaws.com");
@@ -405,7 +413,7 @@ mod tests {
     #[track_caller]
     fn check(sent: &str, user: &str, host: Option<&str>, claim: Option<(&str, bool)>) {
         let claims = read(sent.as_bytes()).unwrap();
-        let verdict = verdict(&claims, NOW, user, host);
+        let verdict = verdict(&claims, NOW, user, host, Some(5432));
         assert_eq!(verdict.as_ref().map(|v| (v.variant, v.certain)), claim, "{claims:?}");
         let shown = format!("{claims:?}{verdict:?}");
         assert!(!shown.contains("SSSS") && !shown.contains("0a0a") && !shown.contains("AKIA"), "{shown}");
@@ -454,6 +462,8 @@ mod tests {
         check(&aws(fresh), "postgres", host, Some(("wrong_user", true)));
         check(&aws(fresh), "iam_app", Some("ro.abc.eu-west-1.rds.amazonaws.com"), Some(("wrong_host", true)));
         check(&aws(fresh), "iam_app", Some("localhost"), Some(("wrong_host", false)));
+        let other_port = aws(fresh).replace(":5432", ":5433");
+        check(&other_port, "iam_app", host, Some(("wrong_host", false)));
         check(&aws(fresh)[..255], "iam_app", host, Some(("truncated", true)));
         check(&aws(fresh).replace("%2F", "/"), "iam_app", host, Some(("encoded", false)));
         let encoded = percent_encoding::utf8_percent_encode(&aws(fresh), percent_encoding::NON_ALPHANUMERIC)

@@ -58,7 +58,18 @@ pub fn classify(bytes: &[u8]) -> Option<First> {
 /// Whether this is an HTTP request line; `None` while a method's name may still become whole. No
 /// method's first four letters are the length of a packet, so waiting keeps no client waiting.
 fn http(bytes: &[u8]) -> Option<bool> {
-    const METHODS: [&[u8]; 7] = [b"GET ", b"POST ", b"HEAD ", b"PUT ", b"OPTIONS ", b"CONNECT ", b"PRI "];
+    const METHODS: [&[u8]; 10] = [
+        b"GET ",
+        b"POST ",
+        b"HEAD ",
+        b"PUT ",
+        b"OPTIONS ",
+        b"CONNECT ",
+        b"PRI ",
+        b"DELETE ",
+        b"PATCH ",
+        b"TRACE ",
+    ];
     if METHODS.iter().any(|method| bytes.starts_with(method)) {
         return Some(true);
     }

@@ -175,6 +175,13 @@ pub fn cases() -> Vec<Case> {
         )
         .says("trusty"),
         case(
+            "trust: a missing role with capitals, and none like it",
+            "Nobody",
+            [Admin],
+            "role_missing/- proven",
+            "role_missing/absent proven",
+        ),
+        case(
             "trust: a database in another case",
             "t",
             [Admin],

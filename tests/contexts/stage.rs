@@ -15,7 +15,7 @@ use crate::support::server::{Plan, Server, Version};
 const HBA: &str = "local all all trust
 host all clear,ghostclear,nopwclear,expclear 127.0.0.1/32 password
 host all md5user,md5scram,ghostmd5,nopwmd5 127.0.0.1/32 md5
-host all t,Trusty,roled,small,nolog 127.0.0.1/32 trust
+host all t,Trusty,Nobody,roled,small,nolog 127.0.0.1/32 trust
 host all rejected 127.0.0.1/32 reject
 host all identuser 127.0.0.1/32 ident
 hostssl all tlsonly 127.0.0.1/32 scram-sha-256

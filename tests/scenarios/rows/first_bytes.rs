@@ -29,6 +29,9 @@ fn the_way_there() -> Vec<Row> {
         row("the upstream's name does not exist")
             .at(At::Text("no-such-host.invalid:5432"))
             .expect(failed("resolve", "dns_not_found").variant("not_found|temporary|-")),
+        row("the upstream's name has a blank behind it")
+            .at(At::Text("host='localhost ' port=5432"))
+            .expect(failed("resolve", "dns_not_found").variant("blank_in_name").proven()),
         // TCP has no route to a multicast address, as it has none to IPv6 where there is none.
         row("the upstream has an IPv6 address and there is no route")
             .at(At::Text("[ff02::1]:5432"))
@@ -42,6 +45,10 @@ fn the_way_there() -> Vec<Row> {
         row("the server listens on one of two addresses")
             .at(At::PlainByBoth)
             .expect(ok().warning("address_failed")),
+        row("SYNs vanish until our own deadline passes")
+            .at(At::Blackhole)
+            .args(&["--login-timeout", "1s"])
+            .expect(failed("connect", "connect_timeout").provable()),
         row("SYNs vanish").at(At::Blackhole).expect(failed("connect", "connect_timeout").provable()),
     ]
 }
@@ -78,6 +85,34 @@ fn who_answers() -> Vec<Row> {
             wire.end()
         })
         .expect(failed("connect|ssl_request|auth_request", "not_postgres").variant("redis").proven()),
+        not_postgres("the upstream is a Redis server with a password", |wire| {
+            wire.read(8)?;
+            wire.send(b"-NOAUTH Authentication required.\r\n")?;
+            wire.end()
+        })
+        .expect(failed("connect|ssl_request|auth_request", "not_postgres").variant("redis").proven()),
+        // Its greeting is 69 bytes long, and that is an E.
+        not_postgres("a MySQL server that refuses this host is asked for TLS", |wire| {
+            wire.send(b"\x45\0\0\0\xff\x6a\x04Host '192.168.113.7' is not allowed to connect to this MySQL server")?;
+            wire.read_to_end().map(drop)
+        })
+        .sslmode("require")
+        .expect(failed("ssl_request", "not_postgres").variant("mysql").proven()),
+        not_postgres("a web server behind something that answers S", |wire| {
+            wire.read(8)?;
+            wire.send(b"S")?;
+            wire.read(1)?;
+            wire.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")?;
+            wire.end()
+        })
+        .sslmode("require")
+        .expect(failed("ssl_request", "not_postgres").variant("http").proven()),
+        not_postgres("the upstream is ready before it has authenticated anybody", |wire| {
+            wire.read(8)?;
+            wire.send(b"Z\0\0\0\x05I")?;
+            wire.end()
+        })
+        .expect(failed("auth_request", "not_postgres").variant("unknown").provable()),
         not_postgres("the upstream speaks TLS only", |wire| {
             wire.read(8)?;
             wire.send(b"\x15\x03\x03\0\x02\x02\x46")?;
@@ -104,6 +139,25 @@ fn who_answers() -> Vec<Row> {
             .sslmode("require")
             .args(&["--login-timeout", "1s"])
             .expect(failed("ssl_request", "no_answer").provable()),
+        not_postgres("the upstream says nothing to a startup packet, and the client gives up", |wire| {
+            wire.read_to_end().map(drop)
+        })
+        .option("connect_timeout", "2")
+        .expect(failed("auth_request", "no_answer").unproven().leg("server")),
+        not_postgres("the upstream says nothing to an SSLRequest, and the client gives up", |wire| {
+            wire.read_to_end().map(drop)
+        })
+        .sslmode("require")
+        .option("connect_timeout", "2")
+        .expect(failed("ssl_request", "no_answer").unproven().leg("server")),
+        not_postgres("the upstream says nothing to a ClientHello, and the client gives up", |wire| {
+            wire.read(8)?;
+            wire.send(b"S")?;
+            wire.read_to_end().map(drop)
+        })
+        .sslmode("require")
+        .option("connect_timeout", "2")
+        .expect(failed("tls_handshake", "tls_cut").unproven().leg("server")),
         not_postgres("the upstream answers an SSLRequest with an error", |wire| {
             wire.read(8)?;
             wire.send(&error("53300", "sorry, too many clients already"))
@@ -116,6 +170,35 @@ fn who_answers() -> Vec<Row> {
         })
         .sslmode("prefer")
         .expect(failed("ssl_request", "ssl_request_error").proven()),
+        not_postgres("the upstream answers an SSLRequest with the beginning of an error", |wire| {
+            wire.read(8)?;
+            wire.send(&error("53300", "sorry, too many clients already")[..40])?;
+            wire.read_to_end().map(drop)
+        })
+        .sslmode("require")
+        .expect(failed("ssl_request", "ssl_request_error").proven()),
+        not_postgres("a client asks for Kerberos encryption, is promised it and leaves", |wire| {
+            wire.read(8)?;
+            wire.send(b"G")?;
+            wire.read_to_end().map(drop)
+        })
+        .by(Who::Raw(|wire| {
+            wire.send(GSS_REQUEST)?;
+            wire.read(1).map(drop)
+        }))
+        .expect(failed("gss", "gss_failed").unproven().leg("client")),
+        not_postgres("the server promises Kerberos encryption and closes on the ticket", |wire| {
+            wire.read(8)?;
+            wire.send(b"G")?;
+            wire.read(8).map(drop)
+        })
+        .by(Who::Raw(|wire| {
+            wire.send(GSS_REQUEST)?;
+            wire.read(1)?;
+            wire.send(b"\0\0\0\x04tick")?;
+            wire.read_to_end().map(drop)
+        }))
+        .expect(failed("gss", "gss_failed").variant("rejected").unproven().leg("server")),
         not_postgres("something closes at a GSSENCRequest", |wire| wire.read(8).map(drop))
             .by(Who::Raw(|wire| {
                 wire.send(GSS_REQUEST)?;
@@ -136,6 +219,37 @@ fn who_calls() -> Vec<Row> {
                 wire.read_to_end().map(drop)
             }))
             .expect(probe("http")),
+        row("an HTTP request of another method is a probe")
+            .by(Who::Raw(|wire| {
+                wire.send(b"DELETE /db HTTP/1.1\r\nHost: db\r\n\r\n")?;
+                wire.read_to_end().map(drop)
+            }))
+            .expect(probe("http")),
+        row("a scanner's empty lines are no PROXY protocol header")
+            .by(Who::Raw(|wire| {
+                wire.send(b"\r\n\r\n")?;
+                wire.read_to_end().map(drop)
+            }))
+            .expect(probe("garbage")),
+        row("pg_isready does not want to log in")
+            .by(Who::Raw(|wire| {
+                let parameters =
+                    [("user", "app_scram"), ("database", "d_scram"), ("application_name", "pg_isready")];
+                wire.startup(V3, &parameters)?;
+                wire.read_until(b'R').map(drop)
+            }))
+            .expect(probe("-").unproven()),
+        row("HAProxy's pgsql-check does not want to log in")
+            .at(At::Fake(|wire| {
+                wire.read_packet()?;
+                wire.message(b'R', b"\0\0\0\x0aSCRAM-SHA-256\0\0")?;
+                wire.read_to_end().map(drop)
+            }))
+            .by(Who::Raw(|wire| {
+                wire.startup(V3, &[("user", "app_scram")])?;
+                wire.read_until(b'R').map(drop)
+            }))
+            .expect(probe("-").unproven()),
         // An SSLRequest and nothing more is what checks do; a driver that gives up on `N` has read the answer.
         row("an SSLRequest and an end is a probe")
             .by(Who::Raw(|wire| {
@@ -207,6 +321,12 @@ fn startup_packets() -> Vec<Row> {
                 body.extend_from_slice(b"user\0trust_any\0database\0d_trust");
                 wire.send(&packet(&body))?;
                 wire.read_until(b'Z').map(drop)
+            }))
+            .expect(failed("startup", "startup_malformed").proven()),
+        row("a cancel request without a key")
+            .by(Who::Raw(|wire| {
+                wire.send(b"\0\0\0\x08\x04\xd2\x16\x2e")?;
+                wire.read_to_end().map(drop)
             }))
             .expect(failed("startup", "startup_malformed").proven()),
         row("a startup packet without a user")

@@ -81,9 +81,29 @@ fn passed_on(wire: &mut Wire, text: &str) -> std::io::Result<()> {
     wire.send(&message(b'E', format!("SFATAL\0C08P01\0M{text}\0\0").as_bytes()))
 }
 
+/// Asks for the password in clear, and accepts it.
+fn let_in(wire: &mut Wire) -> std::io::Result<()> {
+    wire.read_packet()?;
+    wire.message(b'R', &3_u32.to_be_bytes())?;
+    wire.read_message()?;
+    wire.message(b'R', &0_u32.to_be_bytes())
+}
+
 fn gateways() -> Vec<Row> {
     let gateway = |claim: &str, behaviour: Behaviour| row(claim).only(Version::V18).at(At::Fake(behaviour));
     vec![
+        gateway("a pooler accepts the password and passes on what the server says to its own login", |wire| {
+            let_in(wire)?;
+            let text = "database \"shop\" does not exist";
+            wire.send(&message(b'E', format!("SFATAL\0C08P01\0M{text}\0\0").as_bytes()))
+        })
+        .expect(middle("session_setup", "server_login_failed").confidence("likely")),
+        gateway("a pooler accepts the password and has no server", |wire| {
+            let_in(wire)?;
+            wire.read_to_end().map(drop)
+        })
+        .args(&["--login-timeout", "1s"])
+        .expect(failed("session_setup", "auth_timeout").leg("server")),
         gateway("Supavisor does not know the tenant", |wire| short_error(wire, "XX000", "Tenant or user not found"))
             .expect(
                 middle("auth_request", "no_such_user|-")

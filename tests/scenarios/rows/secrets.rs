@@ -23,6 +23,14 @@ pub fn rows() -> Vec<Row> {
     rows
 }
 
+/// Logs in with a password of its own, which the server asks for in clear.
+fn send_in_clear(wire: &mut Wire, database: &str) -> std::io::Result<()> {
+    wire.startup(V3, &[("user", "app_scram"), ("database", database)])?;
+    wire.read_until(b'R')?;
+    wire.message(b'p', b"the-old-pw-1Q\0")?;
+    wire.read_until(b'Z').map(drop)
+}
+
 /// Five causes give these bytes: no more than `possible`, and the missing role is among the others.
 fn rejected(step: &'static str) -> Expect {
     failed(step, "password_rejected").possible().sqlstate("28P01").alternative("role_missing")
@@ -98,6 +106,24 @@ fn same_bytes() -> Vec<Row> {
             rejected("scram_client_final")
                 .or(failed("scram_client_final", "role_missing").variant("blank_in_name").unproven()),
         ),
+        row("a client still has the password that worked before")
+            .at(At::Fake(|wire| {
+                let before = wire.read_packet()?.windows(6).any(|part| part == b"before");
+                wire.message(b'R', &3_u32.to_be_bytes())?;
+                wire.read_message()?;
+                if before {
+                    wire.message(b'R', &0_u32.to_be_bytes())?;
+                    wire.message(b'Z', b"I")?;
+                    return wire.read_to_end().map(drop);
+                }
+                wire.send(&error("28P01", "password authentication failed for user \"app_scram\""))?;
+                wire.end()
+            }))
+            .after(Who::Raw(|wire| send_in_clear(wire, "before")), Login::default())
+            .by(Who::Raw(|wire| send_in_clear(wire, "after")))
+            .knows(RIGHT)
+            .expect(ok())
+            .expect(failed("password", "password_mismatch").variant("previous_password").proven()),
         row("a failure after a success of the same user and database says what differs")
             .after(
                 Who::Pg,
@@ -367,6 +393,23 @@ fn methods() -> Vec<Row> {
                 wire.read_to_end().map(drop)
             }))
             .expect(unsupported("auth_request", "obsolete").provable()),
+        row("a mechanism that nobody knows yet")
+            .at(At::Fake(|wire| {
+                wire.read_packet()?;
+                wire.message(b'R', b"\0\0\0\x0aSCRAM-SHA-512\0\0")?;
+                wire.read_to_end().map(drop)
+            }))
+            .expect(failed("sasl_mechanism", "auth_method_unsupported_by_client").unproven()),
+        row("a pooler negotiates the protocol version twice")
+            .by(Who::Psycopg)
+            .option("max_protocol_version", "3.2")
+            .at(At::Fake(|wire| {
+                wire.read_packet()?;
+                wire.message(b'v', b"\0\x03\0\0\0\0\0\0")?;
+                wire.message(b'v', b"\0\x03\0\0\0\0\0\0")?;
+                wire.read_to_end().map(drop)
+            }))
+            .expect(failed("startup", "protocol_version_unsupported").unproven().leg("server")),
         row("SCRAM-SHA-256-PLUS is offered in plaintext")
             .at(At::Fake(|wire| {
                 wire.read_packet()?;

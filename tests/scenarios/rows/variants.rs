@@ -93,6 +93,13 @@ const SCRAM: &[Mistake] = &[
         "truncated",
         Who::Pg,
     ),
+    (
+        "cut off after nine characters, which is no usual width",
+        "correct-horse-battery-staple-9",
+        "correct-h",
+        "truncated",
+        Who::Psql,
+    ),
     ("the word undefined", "s3cret-One", "undefined", "literal_undefined", Who::Pg),
     ("the word null", "s3cret-One", "null", "literal_null", Who::PostgresJs),
     ("the word None", "s3cret-One", "None", "literal_null", Who::Psycopg),
