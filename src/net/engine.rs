@@ -25,6 +25,9 @@ use std::time::{Duration, Instant};
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
+};
 
 use super::Guard;
 use super::endpoint::Stream;
@@ -119,6 +122,8 @@ enum Request {
 struct Shard {
     epoll: OwnedFd,
     wake: OwnedFd,
+    /// Rings when the next rest is over.
+    alarm: OwnedFd,
     /// Pairs carried or about to be.
     load: AtomicUsize,
     inbox: Mutex<Inbox>,
@@ -189,8 +194,11 @@ impl Shard {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         epoll::add(&epoll, &wake, EventData::new_u64(WAKE), EventFlags::IN | EventFlags::ET)?;
+        let alarm =
+            timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
+        epoll::add(&epoll, &alarm, EventData::new_u64(ALARM), EventFlags::IN | EventFlags::ET)?;
         let inbox = Inbox { arrivals: Vec::new(), free: Vec::new(), next: 0, request: Request::Nothing };
-        Ok(Self { epoll, wake, load: AtomicUsize::new(0), inbox: Mutex::new(inbox) })
+        Ok(Self { epoll, wake, alarm, load: AtomicUsize::new(0), inbox: Mutex::new(inbox) })
     }
 
     fn inbox(&self) -> MutexGuard<'_, Inbox> {
@@ -269,6 +277,8 @@ struct Runner {
     again: Vec<usize>,
     /// When pairs that rest are looked at again, the next one first.
     resting: VecDeque<(Instant, usize)>,
+    /// The alarm is set, or about to be.
+    alarmed: bool,
     /// Slots freed in this batch; given back at its end, so a late event of the batch can't meet a
     /// new pair.
     freed: Vec<usize>,
@@ -282,6 +292,7 @@ impl Runner {
             scratch: Scratch::new(),
             again: Vec::new(),
             resting: VecDeque::new(),
+            alarmed: false,
             freed: Vec::new(),
         }
     }
@@ -290,8 +301,9 @@ impl Runner {
         let mut events = Vec::with_capacity(EVENTS);
         loop {
             events.clear();
-            let timeout = self.timeout();
-            match epoll::wait(&self.shard.epoll, spare_capacity(&mut events), timeout.as_ref()) {
+            let no_wait = Timespec { tv_sec: 0, tv_nsec: 0 };
+            let timeout = if self.again.is_empty() { None } else { Some(&no_wait) };
+            match epoll::wait(&self.shard.epoll, spare_capacity(&mut events), timeout) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 // Only a broken descriptor gets here, and then no pair can ever move again.
                 Err(_) => return self.close_pairs(),
@@ -299,35 +311,21 @@ impl Runner {
             for event in &events {
                 let key = event.data.u64();
                 let flags = event.flags;
-                if key != WAKE {
-                    self.event((key >> 1) as usize, key & 1 == 0, flags);
-                } else if self.obey() {
-                    return;
+                match key {
+                    WAKE if self.obey() => return,
+                    WAKE => {}
+                    ALARM => self.wake_rested(),
+                    key => self.event((key >> 1) as usize, key & 1 == 0, flags),
                 }
             }
             for slot in std::mem::take(&mut self.again) {
                 self.turn(slot);
             }
-            self.wake_rested();
             self.give_back();
         }
     }
 
-    /// How long nothing is to be done but for events; `None` is for ever.
-    fn timeout(&self) -> Option<Timespec> {
-        let left = match self.resting.front() {
-            _ if !self.again.is_empty() => Duration::ZERO,
-            Some((at, _)) => at.saturating_duration_since(Instant::now()),
-            None => return None,
-        };
-        // Rests are far below a second.
-        Some(Timespec { tv_sec: 0, tv_nsec: left.subsec_nanos().into() })
-    }
-
     fn wake_rested(&mut self) {
-        if self.resting.is_empty() {
-            return;
-        }
         let now = Instant::now();
         while let Some((at, slot)) = self.resting.front().copied()
             && at <= now
@@ -338,6 +336,20 @@ impl Runner {
                 self.turn(slot);
             }
         }
+        self.alarmed = !self.resting.is_empty();
+        if let Some((at, _)) = self.resting.front() {
+            self.set_alarm(at.saturating_duration_since(now));
+        }
+    }
+
+    /// Has the kernel wake this thread; the timeout of `epoll_wait` counts whole milliseconds.
+    fn set_alarm(&self, left: Duration) {
+        let none = Timespec { tv_sec: 0, tv_nsec: 0 };
+        // Zero would be no alarm; rests are far below a second.
+        let once = Timespec { tv_sec: 0, tv_nsec: i64::from(left.subsec_nanos().max(1)) };
+        let alarm = Itimerspec { it_interval: none, it_value: once };
+        // It refuses only times that are none, and a descriptor that is no timer.
+        let _ = timerfd_settime(&self.shard.alarm, TimerfdTimerFlags::empty(), &alarm);
     }
 
     fn event(&mut self, slot: usize, client: bool, flags: EventFlags) {
@@ -361,6 +373,9 @@ impl Runner {
         }
         if pair.rests_anew() {
             self.resting.push_back((Instant::now() + REST, slot));
+            if !std::mem::replace(&mut self.alarmed, true) {
+                self.set_alarm(REST);
+            }
         }
         self.turned(slot, turn);
     }
@@ -423,8 +438,9 @@ impl Runner {
     }
 }
 
-/// The event key of the thread's own eventfd; slots never get that far.
+/// The event keys of the thread's own eventfd and timer; slots never get that far.
 const WAKE: u64 = u64::MAX;
+const ALARM: u64 = u64::MAX - 1;
 
 /// Events taken at once: enough to spread one `epoll_wait` over many busy pairs, and 12 bytes each.
 const EVENTS: usize = 256;

@@ -6,35 +6,27 @@
 //! carried together. Who asks and answers is never in bulk, and the last bytes of a bulk come at most
 //! one rest later, which is a hundredth of the time that the bulk took before the first rest.
 
-use std::sync::LazyLock;
 use std::time::Duration;
 
-use rustix::buffer::spare_capacity;
-use rustix::event::Timespec;
-use rustix::event::epoll::{self, CreateFlags};
-
 /// How long a source is left alone.
-pub(super) const REST: Duration = Duration::from_micros(100);
+pub(super) const REST: Duration = Duration::from_micros(200);
 
 /// Bytes without an answer from which on a source is in bulk.
-const ENTER: usize = 4 * 1024 * 1024;
+const ENTER: usize = 8 * 1024 * 1024;
+
+/// A source that brings as much at a time has no need of rests: its receiver is the slower one.
+const LARGE: usize = 64 * 1024;
 
 /// A rest that brought less was not worth its wait: the source goes back to events.
 const WORTH: usize = 24 * 1024;
-
-/// Whether the kernel can wait for less than a millisecond: `epoll_pwait2` is there from Linux 5.11 on, and a
-/// sandbox may refuse it.
-static CAN_REST: LazyLock<bool> = LazyLock::new(|| {
-    let soon = Timespec { tv_sec: 0, tv_nsec: 1 };
-    let wait = |epoll| epoll::wait(epoll, spare_capacity(&mut Vec::with_capacity(1)), Some(&soon));
-    epoll::create(CreateFlags::CLOEXEC).and_then(wait).is_ok()
-});
 
 /// One source of bytes.
 #[derive(Debug, Default)]
 pub(super) struct Bulk {
     /// Bytes since the other side last said something.
     run: usize,
+    /// How often there was nothing more in that time.
+    pauses: usize,
     /// Bytes since the last rest.
     since: usize,
     mode: Mode,
@@ -60,8 +52,9 @@ impl Bulk {
     /// Nothing more is there now; true when the source rests from now on.
     pub(super) fn emptied(&mut self) -> bool {
         let since = std::mem::take(&mut self.since);
+        self.pauses += 1;
         let rest = match self.mode {
-            Mode::Events => self.run >= ENTER && *CAN_REST,
+            Mode::Events => self.run >= ENTER && self.run / self.pauses < LARGE,
             Mode::Reading => since >= WORTH,
             Mode::Resting => true,
         };
@@ -75,7 +68,7 @@ impl Bulk {
 
     /// The other side spoke, or the source hung up: events tell of bytes from now on.
     pub(super) const fn interrupt(&mut self) {
-        self.run = 0;
+        (self.run, self.pauses) = (0, 0);
         self.mode = Mode::Events;
     }
 
@@ -101,17 +94,20 @@ impl Bulk {
 mod tests {
     use super::*;
 
+    fn bulk() -> Bulk {
+        let mut bulk = Bulk::default();
+        for _ in 1..ENTER / 8_192 {
+            bulk.took(8_192);
+            assert!(!bulk.emptied() && bulk.wants_events());
+        }
+        bulk.took(8_192);
+        bulk
+    }
+
     #[test]
     fn only_a_bulk_rests_and_only_while_it_is_worth_it() {
-        let mut bulk = Bulk::default();
-        bulk.took(ENTER - 1);
-        assert!(!bulk.emptied() && bulk.wants_events());
-        bulk.took(1);
-        assert_eq!(bulk.emptied(), *CAN_REST);
-        if !*CAN_REST {
-            return;
-        }
-        assert!(bulk.rests() && !bulk.wants_events());
+        let mut bulk = bulk();
+        assert!(bulk.emptied() && bulk.rests() && !bulk.wants_events());
         bulk.wake();
         assert!(!bulk.rests() && !bulk.wants_events());
         // A rest's bytes may take more than one read.
@@ -123,9 +119,24 @@ mod tests {
         assert!(!bulk.emptied() && bulk.wants_events());
         bulk.took(WORTH);
         assert!(!bulk.emptied(), "it begins anew");
-        bulk.took(ENTER);
+    }
+
+    #[test]
+    fn a_word_of_the_other_side_ends_a_bulk() {
+        let mut bulk = bulk();
         assert!(bulk.emptied());
         bulk.interrupt();
         assert!(!bulk.rests() && bulk.wants_events());
+        bulk.took(8_192);
+        assert!(!bulk.emptied());
+    }
+
+    #[test]
+    fn large_pieces_need_no_rests() {
+        let mut bulk = Bulk::default();
+        for _ in 0..1_000 {
+            bulk.took(LARGE);
+            assert!(!bulk.emptied());
+        }
     }
 }
