@@ -4,7 +4,7 @@
 //! wake us, and waking and being woken costs more than carrying them. So once megabytes have come
 //! without a word from the other side, the source is read at intervals: what comes meanwhile is
 //! carried together. Who asks and answers is never in bulk, and the last bytes of a bulk come at most
-//! one rest later, which is a hundredth of the time that the bulk took before the first rest.
+//! one rest later, which is little beside the time that the bulk took before the first one.
 
 use std::time::Duration;
 
