@@ -351,7 +351,7 @@ pub enum Asked {
 }
 
 /// How long behind ReadyForQuery a client's departure still belongs to its login: a driver decides at
-/// once, so this is a round trip to it, however far, and the time of a program on a busy machine.
+/// once, so this is a round trip to it, and the time that a program takes on a busy machine.
 pub const MOMENT: Duration = Duration::from_millis(250);
 
 /// PostgreSQL 18 reports 15 settings; CockroachDB and poolers a few more.
