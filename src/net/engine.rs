@@ -451,6 +451,7 @@ const YIELDS: usize = 16;
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
     use std::os::unix::net::UnixStream;
     use std::sync::mpsc::{Sender, channel};
 
@@ -493,10 +494,15 @@ mod tests {
     fn a_bulk_comes_whole_and_its_end_without_another_event() {
         let engine = Engine::start(1).unwrap();
         let (told, _ends) = channel();
-        let (mut client, near) = UnixStream::pair().unwrap();
-        let (far, mut server) = UnixStream::pair().unwrap();
-        near.set_nonblocking(true).unwrap();
-        far.set_nonblocking(true).unwrap();
+        // Only TCP's sources rest.
+        let pair = || {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let far = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let near = listener.accept().unwrap().0;
+            near.set_nonblocking(true).unwrap();
+            (far, near)
+        };
+        let ((mut client, near), (mut server, far)) = (pair(), pair());
         engine.carry(Carried::Plain(near.into()), Carried::Plain(far.into()), Box::new(Told(told))).unwrap();
         let piece: Vec<u8> = (0..8_192_usize).map(|at| (at % 251) as u8).collect();
         for round in 0..3_usize {

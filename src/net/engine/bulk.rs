@@ -6,7 +6,11 @@
 //! carried together. Who asks and answers is never in bulk, and the last bytes of a bulk come at most
 //! one rest later, which is little beside the time that the bulk took before the first one.
 
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
+
+use rustix::net::AddressFamily;
+use rustix::net::sockopt::socket_domain;
 
 /// How long a source is left alone.
 pub(super) const REST: Duration = Duration::from_micros(200);
@@ -50,17 +54,18 @@ impl Bulk {
     }
 
     /// Nothing more is there now; true when the source rests from now on.
-    pub(super) fn emptied(&mut self) -> bool {
+    pub(super) fn emptied(&mut self, source: BorrowedFd<'_>) -> bool {
         let since = std::mem::take(&mut self.since);
         self.pauses += 1;
         let rest = match self.mode {
-            Mode::Events => self.run >= ENTER && self.run / self.pauses < LARGE,
+            Mode::Events if self.run < ENTER => return false,
+            Mode::Events => self.run / self.pauses < LARGE && has_room(source),
             Mode::Reading => since >= WORTH,
             Mode::Resting => true,
         };
         if rest {
             self.mode = Mode::Resting;
-        } else if self.mode != Mode::Events {
+        } else {
             self.interrupt();
         }
         rest
@@ -90,15 +95,29 @@ impl Bulk {
     }
 }
 
+/// Whether a sender can go on during a rest. The buffer of a Unix socket is filled within one, that of TCP grows.
+fn has_room(source: BorrowedFd<'_>) -> bool {
+    socket_domain(source).is_ok_and(|family| family != AddressFamily::UNIX)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::net::UdpSocket;
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixDatagram;
+
     use super::*;
 
+    fn inet() -> UdpSocket {
+        UdpSocket::bind("127.0.0.1:0").unwrap()
+    }
+
     fn bulk() -> Bulk {
+        let inet = inet();
         let mut bulk = Bulk::default();
         for _ in 1..ENTER / 8_192 {
             bulk.took(8_192);
-            assert!(!bulk.emptied() && bulk.wants_events());
+            assert!(!bulk.emptied(inet.as_fd()) && bulk.wants_events());
         }
         bulk.took(8_192);
         bulk
@@ -106,37 +125,43 @@ mod tests {
 
     #[test]
     fn only_a_bulk_rests_and_only_while_it_is_worth_it() {
-        let mut bulk = bulk();
-        assert!(bulk.emptied() && bulk.rests() && !bulk.wants_events());
+        let (mut bulk, inet) = (bulk(), inet());
+        assert!(bulk.emptied(inet.as_fd()) && bulk.rests() && !bulk.wants_events());
         bulk.wake();
         assert!(!bulk.rests() && !bulk.wants_events());
         // A rest's bytes may take more than one read.
         bulk.took(WORTH - 1);
         bulk.took(1);
-        assert!(bulk.emptied() && bulk.rests());
+        assert!(bulk.emptied(inet.as_fd()) && bulk.rests());
         bulk.wake();
         bulk.took(WORTH - 1);
-        assert!(!bulk.emptied() && bulk.wants_events());
+        assert!(!bulk.emptied(inet.as_fd()) && bulk.wants_events());
         bulk.took(WORTH);
-        assert!(!bulk.emptied(), "it begins anew");
+        assert!(!bulk.emptied(inet.as_fd()), "it begins anew");
     }
 
     #[test]
     fn a_word_of_the_other_side_ends_a_bulk() {
-        let mut bulk = bulk();
-        assert!(bulk.emptied());
+        let (mut bulk, inet) = (bulk(), inet());
+        assert!(bulk.emptied(inet.as_fd()));
         bulk.interrupt();
         assert!(!bulk.rests() && bulk.wants_events());
         bulk.took(8_192);
-        assert!(!bulk.emptied());
+        assert!(!bulk.emptied(inet.as_fd()));
     }
 
     #[test]
     fn large_pieces_need_no_rests() {
-        let mut bulk = Bulk::default();
+        let (mut bulk, inet) = (Bulk::default(), inet());
         for _ in 0..1_000 {
             bulk.took(LARGE);
-            assert!(!bulk.emptied());
+            assert!(!bulk.emptied(inet.as_fd()));
         }
+    }
+
+    #[test]
+    fn a_unix_socket_does_not_rest() {
+        let (mut bulk, unix) = (bulk(), UnixDatagram::unbound().unwrap());
+        assert!(!bulk.emptied(unix.as_fd()) && bulk.wants_events());
     }
 }

@@ -290,7 +290,7 @@ impl Flow {
                 }
                 Ok((_, count)) => count,
                 Err(Errno::AGAIN) => {
-                    self.readable = self.bulk.emptied();
+                    self.readable = self.bulk.emptied(from);
                     return Pumped::Idle;
                 }
                 Err(Errno::INTR) => continue,
@@ -303,7 +303,7 @@ impl Flow {
             self.bulk.took(count);
             // A short read emptied the socket: the next byte brings a new edge. Not so after a
             // hang-up, which may have come with the edge that brought these bytes.
-            self.readable = count == scratch.buffer.len() || self.hung || self.bulk.emptied();
+            self.readable = count == scratch.buffer.len() || self.hung || self.bulk.emptied(from);
             let mut start = 0;
             match write_out(to, &scratch.buffer, &mut start, count) {
                 Wrote::All => {}

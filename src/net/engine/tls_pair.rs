@@ -373,12 +373,13 @@ impl Source {
                 Ok((_, count)) => {
                     self.bulk.took(count);
                     // As in a pair without TLS: a short read emptied the socket.
-                    self.readable = count == buffer.len() || count == 0 || self.last || self.bulk.emptied();
+                    self.readable =
+                        count == buffer.len() || count == 0 || self.last || self.bulk.emptied(socket);
                     return Ok(count);
                 }
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => {
-                    self.readable = self.bulk.emptied();
+                    self.readable = self.bulk.emptied(socket);
                     return Err(io::ErrorKind::WouldBlock.into());
                 }
                 Err(errno) => return Err(errno.into()),
