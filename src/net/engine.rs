@@ -36,6 +36,7 @@ use crate::handshake::Side;
 mod bulk;
 mod carried;
 mod pair;
+mod source;
 mod tls_pair;
 
 use bulk::REST;
@@ -167,10 +168,10 @@ impl Carrier {
         }
     }
 
-    fn rests_anew(&mut self) -> bool {
+    fn rests(&self) -> bool {
         match self {
-            Self::Plain(pair) => pair.rests_anew(),
-            Self::Tls(pair) => pair.rests_anew(),
+            Self::Plain(pair) => pair.rests(),
+            Self::Tls(pair) => pair.rests(),
         }
     }
 
@@ -371,7 +372,7 @@ impl Runner {
             // It refuses only a descriptor that is not registered, and ours are.
             let _ = epoll::modify(&self.shard.epoll, fd, key, flags);
         }
-        if pair.rests_anew() {
+        if pair.rests() && !self.resting.iter().any(|(_, resting)| *resting == slot) {
             self.resting.push_back((Instant::now() + REST, slot));
             if !std::mem::replace(&mut self.alarmed, true) {
                 self.set_alarm(REST);

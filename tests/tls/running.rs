@@ -227,42 +227,39 @@ fn lines_for_tls_decide_where_the_servers_leg_has_it() {
     assert!(!warned.contains("hba_not_reloaded"), "{warned}");
 }
 
-/// Only a line without TLS would match: the client, or pgwhy on its own leg, must do without.
-#[test]
-fn a_line_without_tls_is_named_where_the_login_has_it() {
-    let hba = "hostnossl all all all scram-sha-256\n";
+/// Cause, confidence and leg of a psql login through a server that has only this line.
+fn told(hba: &str, args: [&str; 4], sslmode: &'static str) -> [serde_json::Value; 3] {
     let server = Server::start(Version::V15, &Plan { hba: hba.into(), ..plan() });
     let dir = Scratch::new();
     let file = dir.write("pg_hba.conf", hba).display().to_string();
-    for (tls, sslmode, leg) in
-        [(["--client-tls", "open"], "require", "client"), (["--server-tls", "require"], "disable", "proxy")]
-    {
-        let args = [tls[0], tls[1], "--hba", &file, "--pg-version", "15"].map(str::to_owned);
-        let mut proxy = Proxy::start(&format!("127.0.0.1:{}", server.port), &args);
-        assert!(!Who::Psql.log_in(proxy.addr, &with(sslmode)).ok);
-        let seen = handshakes(&proxy.finish());
-        let told = ["cause", "confidence", "leg"].map(|field| seen[0][field].clone());
-        assert_eq!(told, ["hba_forbids_tls", "proven", leg], "{}", seen[0]);
+    let args: Vec<String> =
+        args.into_iter().chain(["--hba", &file, "--pg-version", "15"]).map(str::to_owned).collect();
+    let mut proxy = Proxy::start(&format!("127.0.0.1:{}", server.port), &args);
+    assert!(!Who::Psql.log_in(proxy.addr, &with(sslmode)).ok);
+    let seen = handshakes(&proxy.finish());
+    ["cause", "confidence", "leg"].map(|field| seen[0][field].clone())
+}
+
+/// Only a line without TLS would match: the client, or pgwhy on its own leg, must do without.
+#[test]
+fn a_line_without_tls_is_named_where_the_login_has_it() {
+    for (args, sslmode, leg) in [
+        (["--client-tls", "open", "--server-tls", "mirror"], "require", "client"),
+        (["--client-tls", "auto", "--server-tls", "require"], "disable", "proxy"),
+    ] {
+        let told = told("hostnossl all all all scram-sha-256\n", args, sslmode);
+        assert_eq!(told, ["hba_forbids_tls", "proven", leg], "{args:?}");
     }
 }
 
 /// A hostssl line, and a client that pgwhy kept from using TLS: it is not the client who must change.
 #[test]
 fn who_declines_tls_is_named_where_a_line_wants_it() {
-    let hba = "hostssl all all all scram-sha-256\n";
-    let server = Server::start(Version::V15, &Plan { hba: hba.into(), ..plan() });
-    let dir = Scratch::new();
-    let file = dir.write("pg_hba.conf", hba).display().to_string();
     for (args, sslmode) in [
         (["--client-tls", "disable", "--server-tls", "mirror"], "prefer"),
         (["--client-tls", "require", "--server-tls", "disable"], "require"),
     ] {
-        let args: Vec<String> =
-            args.into_iter().chain(["--hba", &file, "--pg-version", "15"]).map(str::to_owned).collect();
-        let mut proxy = Proxy::start(&format!("127.0.0.1:{}", server.port), &args);
-        assert!(!Who::Psql.log_in(proxy.addr, &with(sslmode)).ok);
-        let seen = handshakes(&proxy.finish());
-        let told = ["cause", "confidence", "leg"].map(|field| seen[0][field].clone());
-        assert_eq!(told, ["hba_requires_tls", "proven", "proxy"], "{}", seen[0]);
+        let told = told("hostssl all all all scram-sha-256\n", args, sslmode);
+        assert_eq!(told, ["hba_requires_tls", "proven", "proxy"], "{args:?}");
     }
 }

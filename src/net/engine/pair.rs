@@ -4,9 +4,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
+use rustix::net::{SendFlags, Shutdown, send, shutdown};
 
-use super::bulk::Bulk;
+use super::source::Source;
 use crate::handshake::{Close, Side};
 use crate::net::watch::other;
 use crate::net::{Guard, Totals};
@@ -84,11 +84,7 @@ struct Pending {
 struct Flow {
     pending: Option<Box<Pending>>,
     bytes: u64,
-    /// An edge said that there is something to read, and no short read has answered it yet.
-    readable: bool,
-    bulk: Bulk,
-    /// The sender has hung up: a short read does not mean that nothing follows.
-    hung: bool,
+    source: Source,
     /// The sender's socket is closed both ways: nothing can be written to it.
     gone: bool,
     /// The receiver is known to be gone.
@@ -115,8 +111,6 @@ pub(super) struct Pair {
     down: Flow,
     /// What the two sockets are watched for.
     watched: [EventFlags; 2],
-    /// A wake for flows that rest is on its way.
-    queued: bool,
     first: Option<(Side, Close)>,
     guard: Box<dyn Guard>,
 }
@@ -130,7 +124,7 @@ impl std::fmt::Debug for Pair {
 impl Pair {
     pub(super) fn new(client: OwnedFd, server: OwnedFd, guard: Box<dyn Guard>) -> Self {
         let (up, down) = (Flow::default(), Flow::default());
-        Self { client, server, up, down, watched: [READABLE; 2], queued: false, first: None, guard }
+        Self { client, server, up, down, watched: [READABLE; 2], first: None, guard }
     }
 
     pub(super) fn sockets(&self) -> (BorrowedFd<'_>, BorrowedFd<'_>) {
@@ -146,12 +140,7 @@ impl Pair {
         from.gone |= flags.intersects(EventFlags::HUP | EventFlags::ERR);
         // A side that had only said its last word is gone altogether now: reading would not tell us any more.
         back.doomed |= from.done && from.gone;
-        let hung = from.gone || flags.intersects(EventFlags::RDHUP);
-        from.hung |= hung;
-        from.readable |= hung || flags.intersects(EventFlags::IN);
-        if hung {
-            from.bulk.interrupt();
-        }
+        from.source.note(flags);
     }
 
     /// Carries what can be carried now, within bounds.
@@ -159,8 +148,9 @@ impl Pair {
         let up = self.flow(Side::Client, scratch);
         let down = self.flow(Side::Server, scratch);
         // The server's side may have been found gone only after the client's side was looked at.
-        let up =
-            up || (!self.up.done && (self.up.doomed || (self.up.can_read() && self.up.pending.is_none())));
+        let up = up
+            || (!self.up.done
+                && (self.up.doomed || (self.up.source.can_read() && self.up.pending.is_none())));
         if self.up.done && self.down.done {
             Turn::Ended
         } else if up || down {
@@ -179,13 +169,13 @@ impl Pair {
         if flow.doomed {
             flow.finish(scratch);
         }
-        if flow.done || (flow.pending.is_none() && !flow.can_read()) {
+        if flow.done || (flow.pending.is_none() && !flow.source.can_read()) {
             return false;
         }
         let before = flow.bytes;
         let pumped = flow.pump(from, to, !back.done, scratch);
         if flow.bytes != before {
-            back.bulk.interrupt();
+            back.source.bulk.interrupt();
         }
         if flow.done && self.first.is_none() {
             self.first = Some(match pumped {
@@ -204,8 +194,7 @@ impl Pair {
                 false
             }
             Pumped::ReceiverGone => {
-                back.hung = true;
-                back.readable = true;
+                back.source.hang_up();
                 false
             }
         }
@@ -223,7 +212,7 @@ impl Pair {
             if to.pending.is_some() {
                 flags |= EventFlags::OUT;
             }
-            if !from.bulk.wants_events() {
+            if !from.source.bulk.wants_events() {
                 flags -= EventFlags::IN;
             }
             if flags != *watched {
@@ -234,18 +223,15 @@ impl Pair {
         None
     }
 
-    /// Whether a wake is to be set for a flow that rests.
-    pub(super) fn rests_anew(&mut self) -> bool {
-        let anew = !self.queued && (self.up.bulk.rests() || self.down.bulk.rests());
-        self.queued |= anew;
-        anew
+    /// Whether a flow rests.
+    pub(super) fn rests(&self) -> bool {
+        self.up.source.bulk.rests() || self.down.source.bulk.rests()
     }
 
     /// The rest is over.
     pub(super) fn wake(&mut self) {
-        self.queued = false;
-        self.up.bulk.wake();
-        self.down.bulk.wake();
+        self.up.source.bulk.wake();
+        self.down.source.bulk.wake();
     }
 
     /// Closes both sockets and tells the guard.
@@ -276,11 +262,8 @@ impl Flow {
             }
         }
         for _ in 0..ROUNDS {
-            if !self.can_read() {
-                return Pumped::Idle;
-            }
-            let count = match recv(from, &mut scratch.buffer[..], RecvFlags::empty()) {
-                Ok((_, 0)) => {
+            let count = match self.source.receive(from, &mut scratch.buffer) {
+                Ok(0) => {
                     self.done = true;
                     if pass_eof {
                         // A receiver that is already gone can't be told, and does not need to be.
@@ -288,22 +271,14 @@ impl Flow {
                     }
                     return Pumped::Idle;
                 }
-                Ok((_, count)) => count,
-                Err(Errno::AGAIN) => {
-                    self.readable = self.bulk.emptied(from);
-                    return Pumped::Idle;
-                }
-                Err(Errno::INTR) => continue,
+                Ok(count) => count,
+                Err(Errno::AGAIN) => return Pumped::Idle,
                 Err(_) => {
                     self.finish(scratch);
                     return Pumped::SenderGone;
                 }
             };
             self.bytes += count as u64;
-            self.bulk.took(count);
-            // A short read emptied the socket: the next byte brings a new edge. Not so after a
-            // hang-up, which may have come with the edge that brought these bytes.
-            self.readable = count == scratch.buffer.len() || self.hung || self.bulk.emptied(from);
             let mut start = 0;
             match write_out(to, &scratch.buffer, &mut start, count) {
                 Wrote::All => {}
@@ -314,12 +289,7 @@ impl Flow {
                 Wrote::Gone => return self.receiver_gone(scratch),
             }
         }
-        if self.can_read() { Pumped::Again } else { Pumped::Idle }
-    }
-
-    /// Whether reading may bring something now.
-    fn can_read(&self) -> bool {
-        self.readable && !self.bulk.rests()
+        if self.source.can_read() { Pumped::Again } else { Pumped::Idle }
     }
 
     fn receiver_gone(&mut self, scratch: &mut Scratch) -> Pumped {

@@ -10,12 +10,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
+use rustix::net::{SendFlags, Shutdown, send, shutdown};
 use rustls::Connection;
 
-use super::bulk::Bulk;
 use super::carried::Carried;
 use super::pair::{BUFFER, READABLE, Turn};
+use super::source::Source;
 use crate::handshake::{Close, Side};
 use crate::net::watch::other;
 use crate::net::{Guard, Totals};
@@ -26,8 +26,6 @@ pub(super) struct TlsPair {
     server: End,
     up: Flow,
     down: Flow,
-    /// A wake for legs that rest is on its way.
-    queued: bool,
     first: Option<(Side, Close)>,
     guard: Box<dyn Guard>,
 }
@@ -50,16 +48,6 @@ struct End {
     hung: bool,
     /// It can't be written to.
     gone: bool,
-}
-
-/// What is known of a socket's bytes.
-#[derive(Debug, Default)]
-struct Source {
-    /// An edge said that there is something to read, and nothing has answered it yet.
-    readable: bool,
-    /// The peer has hung up: a short read does not mean that nothing follows.
-    last: bool,
-    bulk: Bulk,
 }
 
 /// One direction.
@@ -87,7 +75,7 @@ impl TlsPair {
     pub(super) fn new(client: Carried, server: Carried, guard: Box<dyn Guard>) -> Self {
         let (up, down) = (Flow::default(), Flow::default());
         let (client, server) = (End::new(client), End::new(server));
-        Self { client, server, up, down, queued: false, first: None, guard }
+        Self { client, server, up, down, first: None, guard }
     }
 
     pub(super) fn sockets(&self) -> (BorrowedFd<'_>, BorrowedFd<'_>) {
@@ -101,12 +89,7 @@ impl TlsPair {
             Side::Server => &mut self.server,
         };
         end.hung |= flags.intersects(EventFlags::HUP | EventFlags::ERR);
-        let last = end.hung || flags.intersects(EventFlags::RDHUP);
-        end.source.readable |= last || flags.intersects(EventFlags::IN);
-        end.source.last |= last;
-        if last {
-            end.source.bulk.interrupt();
-        }
+        end.source.note(flags);
         end.gone |= end.ended && end.hung;
     }
 
@@ -136,16 +119,13 @@ impl TlsPair {
         None
     }
 
-    /// Whether a wake is to be set for a leg that rests.
-    pub(super) fn rests_anew(&mut self) -> bool {
-        let anew = !self.queued && (self.client.source.bulk.rests() || self.server.source.bulk.rests());
-        self.queued |= anew;
-        anew
+    /// Whether a leg rests.
+    pub(super) fn rests(&self) -> bool {
+        self.client.source.bulk.rests() || self.server.source.bulk.rests()
     }
 
     /// The rest is over.
     pub(super) fn wake(&mut self) {
-        self.queued = false;
         self.client.source.bulk.wake();
         self.server.source.bulk.wake();
     }
@@ -220,7 +200,7 @@ impl End {
             tls,
             waiting: Vec::new(),
             sent: 0,
-            source: Source { readable: true, ..Source::default() },
+            source: Source::unread(),
             watched: WATCHED,
             broken: None,
             ended: false,
@@ -233,9 +213,9 @@ impl End {
     /// the end, or where records carried nothing.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let Some(tls) = &mut self.tls else {
-            return self.source.receive(self.socket.as_fd(), buffer).inspect(|count| {
-                self.ended |= *count == 0;
-            });
+            let count = self.source.receive(self.socket.as_fd(), buffer)?;
+            self.ended |= count == 0;
+            return Ok(count);
         };
         if let Some(kind) = self.broken {
             return Err(kind.into());
@@ -358,32 +338,6 @@ fn drain(tls: &mut Connection, plain: &mut [u8], got: &mut usize) -> io::Result<
             // inside has its own Terminate.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(Reader::Ended),
             Err(error) => return Err(error),
-        }
-    }
-}
-
-impl Source {
-    /// Reads what is there.
-    fn receive(&mut self, socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
-        if !self.readable || self.bulk.rests() {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        loop {
-            match recv(socket, &mut *buffer, RecvFlags::empty()) {
-                Ok((_, count)) => {
-                    self.bulk.took(count);
-                    // As in a pair without TLS: a short read emptied the socket.
-                    self.readable =
-                        count == buffer.len() || count == 0 || self.last || self.bulk.emptied(socket);
-                    return Ok(count);
-                }
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => {
-                    self.readable = self.bulk.emptied(socket);
-                    return Err(io::ErrorKind::WouldBlock.into());
-                }
-                Err(errno) => return Err(errno.into()),
-            }
         }
     }
 }
