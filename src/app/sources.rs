@@ -247,9 +247,14 @@ impl HbaSource {
             stamps.borrow_mut().entry(path.to_owned()).or_insert_with(|| stamp(path).ok());
         };
         let fault = |error: io::Error| FileError::from(&error);
+        // Once for all versions: they are readings of the same text.
+        let texts = RefCell::new(BTreeMap::new());
         let read = |path: &Path| {
-            note(path);
-            fs::read(path).map_err(fault)
+            let fresh = || {
+                note(path);
+                fs::read(path).map_err(fault)
+            };
+            texts.borrow_mut().entry(path.to_owned()).or_insert_with(fresh).clone()
         };
         let list = |path: &Path| {
             note(path);
