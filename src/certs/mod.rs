@@ -10,6 +10,7 @@ mod explain;
 pub mod known;
 pub mod names;
 mod read;
+mod signature;
 
 #[cfg(test)]
 mod tests;

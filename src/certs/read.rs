@@ -47,7 +47,7 @@ pub(super) fn certificate(der: &[u8]) -> Result<Certificate, CertProblem> {
         .map(|value| whole::<BasicConstraints>(value, "basicConstraints"))
         .transpose()?;
     let (key, key_bits) = key(x509.public_key());
-    let (signature_algorithm, weak_signature) = super::binding::algorithm(&x509.signature_algorithm);
+    let (signature_algorithm, weak_signature) = super::signature::algorithm(&x509.signature_algorithm);
     Ok(Certificate {
         self_issued: subject.der == issuer.der,
         subject,

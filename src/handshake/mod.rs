@@ -24,6 +24,16 @@ pub enum Side {
     Server,
 }
 
+impl Side {
+    /// The one at the other end.
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Server,
+            Self::Server => Self::Client,
+        }
+    }
+}
+
 /// Bytes as they came: the one value that sockets, captures, tests and fuzzers all produce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Chunk<'a> {

@@ -29,8 +29,8 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
 };
 
-use super::Guard;
 use super::endpoint::Stream;
+use super::guard::Guard;
 use crate::handshake::Side;
 
 mod bulk;
@@ -457,7 +457,7 @@ mod tests {
     use std::sync::mpsc::{Sender, channel};
 
     use super::*;
-    use crate::net::Totals;
+    use crate::net::guard::Totals;
 
     struct Told(Sender<Totals>);
 

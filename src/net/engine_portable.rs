@@ -7,8 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::watch;
 
 use super::endpoint::Stream;
-use super::watch::other;
-use super::{Guard, Totals};
+use super::guard::{Guard, Totals};
 use crate::handshake::{Close, Side};
 
 /// A set of relay tasks on the calling runtime.
@@ -69,7 +68,7 @@ impl Carried {
         match self {
             Self::Whole => (side, Close::Eof),
             Self::SenderGone => (side, Close::Reset),
-            Self::ReceiverGone => (other(side), Close::Reset),
+            Self::ReceiverGone => (side.other(), Close::Reset),
         }
     }
 }

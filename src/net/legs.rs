@@ -26,12 +26,12 @@ use crate::wire::first::First;
 use crate::wire::frontend::Untagged;
 use crate::wire::tls::{ClientHello, Records, Seen};
 
-use super::Ending;
+use super::attempt::Ending;
 use super::endpoint::{PeerAddr, Stream};
-use super::proxy::Shared;
-use super::session::{ENCRYPTION_REQUEST, Ends, Facts, Verdict, greet, more};
+use super::greeting::{ENCRYPTION_REQUEST, greet, more};
+use super::login::{Ends, Facts, NO_SERVER_TLS, Step, Verdict, over};
+use super::shared::Shared;
 use super::tls::{ALPN, ClientTls, PATIENCE, ServerTls, Verify};
-use super::trial;
 use super::watch::Watch;
 
 /// Where the meeting has led.
@@ -49,8 +49,6 @@ enum Next {
     /// Everything passes as it is.
     Carry,
 }
-
-type Step<T> = Result<T, Box<Verdict>>;
 
 /// Meets the client, and the server as far as the client's wishes need it.
 pub(super) async fn meet(
@@ -84,10 +82,6 @@ pub(super) async fn meet(
             return Ok(Met::Both);
         }
     }
-}
-
-fn over<T>(ending: Ending) -> Step<T> {
-    Err(Box::new(Verdict::Ending(ending)))
 }
 
 /// One meeting.
@@ -350,7 +344,7 @@ impl Meeting<'_, '_> {
                     return Ok(Some(why));
                 }
                 if let Some(login) = login
-                    && trial::worth(self.shared, login, true).await == Worth::Fails
+                    && self.shared.worth(login, true).await == Worth::Fails
                 {
                     return Ok(Some(PassedThrough::PasswordRefused));
                 }
@@ -576,10 +570,6 @@ fn startup_user(packet: &[u8]) -> Option<Vec<u8>> {
         _ => None,
     }
 }
-
-/// What a client is told when the server's leg has no TLS that will do.
-pub(super) const NO_SERVER_TLS: &str =
-    "pgwhy could not establish TLS with the database server (see pgwhy's report)";
 
 /// TLS 1.2 on the wire.
 const TLS_1_2: u16 = 0x0303;

@@ -8,17 +8,19 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 
-use super::Sink;
+use super::attempt::Sink;
 use super::buffers::Buffers;
 use super::cancel::CancelKeys;
 use super::dial::Dialer;
 use super::endpoint::{Listen, PeerAddr, Upstream};
 use super::engine::Engine;
-use super::first_tries::FirstTries;
 use super::limits::{Gate, Limits};
 use super::listener::Listener;
+use super::salted::SaltedKeys;
 use super::session;
-use super::tls::{Identity, SaltedKeys, Tls, TlsConfig};
+use super::shared::{Phase, Registry, Shared};
+use super::tls::{Identity, Tls, TlsConfig};
+use super::trial::Trials;
 
 /// What a proxy is told.
 #[derive(Clone, Debug)]
@@ -51,6 +53,7 @@ impl Proxy {
         let shared = Arc::new(Shared {
             tls: Tls::new(config.tls)?,
             keys: SaltedKeys::default(),
+            trials: Trials::default(),
             limits: config.limits,
             dialer: Dialer::new(config.upstream, addrs.clone()),
             engine: Engine::start(config.relay_threads.unwrap_or_else(default_threads))?,
@@ -122,56 +125,6 @@ impl ProxyHandle {
         self.acceptors.closed().await;
         self.shared.gate.emptied().await;
     }
-}
-
-/// What every session needs.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) tls: Tls,
-    pub(super) keys: SaltedKeys,
-    pub(super) limits: Limits,
-    pub(super) dialer: Dialer,
-    pub(super) engine: Engine,
-    pub(super) registry: Arc<Registry>,
-    pub(super) gate: Arc<Gate>,
-    pub(super) next_id: AtomicU64,
-    pub(super) phase: watch::Sender<Phase>,
-    /// Refused clients that are given time to read why.
-    pub(super) lingering: Arc<Semaphore>,
-    /// Sessions whose first request may be waited for before they move to the engine.
-    pub(super) first_words: Semaphore,
-}
-
-impl Shared {
-    fn stop(&self) {
-        self.phase.send_replace(Phase::Stopped);
-        self.engine.close_all();
-    }
-}
-
-/// What outlives the session of a connection in the engine. It must not hold the engine: the engine's
-/// own threads may drop the last reference, and they can't join themselves.
-pub(super) struct Registry {
-    pub(super) sink: Arc<dyn Sink>,
-    pub(super) keys: CancelKeys,
-    pub(super) buffers: Buffers,
-    pub(super) first_tries: Arc<FirstTries>,
-}
-
-impl std::fmt::Debug for Registry {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Registry").field("keys", &self.keys).finish_non_exhaustive()
-    }
-}
-
-/// The life of the proxy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
-    Running,
-    /// No new connections.
-    Draining,
-    /// No connections at all.
-    Stopped,
 }
 
 async fn accept_all(shared: Arc<Shared>, listener: Listener, addr: PeerAddr, alive: watch::Receiver<()>) {

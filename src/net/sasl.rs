@@ -20,20 +20,16 @@ use crate::handshake::{Close, Side};
 use crate::password::bridge::{
     Bridge, Credential, ENTROPY, Event, Leg, Moves, Need, Outcome, SCRAM_PLUS, Worth,
 };
-use crate::password::scram::Key;
 use crate::wire::backend::{Authentication, Backend};
 use crate::wire::frontend::SaslInitialResponse;
 
-use super::Ending;
+use super::attempt::Ending;
 use super::endpoint::Stream;
-use super::legs::NO_SERVER_TLS;
-use super::proxy::Shared;
-use super::session::{Ends, Facts, Verdict};
+use super::login::{Ends, Facts, NO_SERVER_TLS, Step, Verdict};
+use super::message::{Cut, MAX_AHEAD, Message, cut, put_message, take_message};
+use super::shared::Shared;
 use super::tls::{ClientTls, Login, fault_of};
-use super::trial;
 use super::watch::Watch;
-
-type Step<T> = Result<T, Box<Verdict>>;
 
 /// Carries the login up to where nothing stands in the way of carrying the rest unread.
 pub(super) async fn pass(shared: &Shared, ends: &mut Ends, facts: &Facts, watch: &mut Watch<'_>) -> Step<()> {
@@ -57,12 +53,6 @@ struct Exchange<'e, 'w> {
     server: &'e mut Stream,
     /// What the server has sent and nobody has got yet.
     ahead: Vec<u8>,
-}
-
-/// A message, its type apart.
-pub(super) struct Message {
-    pub(super) tag: u8,
-    pub(super) body: Vec<u8>,
 }
 
 /// What followed the offer.
@@ -135,7 +125,7 @@ impl Exchange<'_, '_> {
         if let Some(login) = login
             && Bridge::is_possible(&mechanisms)
         {
-            let worth = trial::worth(self.shared, login, self.server.is_tls()).await;
+            let worth = self.shared.worth(login, self.server.is_tls()).await;
             if worth == Worth::Works {
                 return self.bridge(login, &user, body, None).await;
             }
@@ -249,7 +239,7 @@ impl Exchange<'_, '_> {
         loop {
             if let Some(Need::Key { salt, iterations }) = moves.need.take() {
                 self.send(&moves).await?;
-                moves = match salted(self.shared, &credential, salt, iterations).await {
+                moves = match self.shared.keys.made(&credential, salt, iterations).await {
                     Some(key) => bridge.on(&Event::KeyReady(key)),
                     None => return Err(Box::new(Verdict::Ending(Ending::Closed))),
                 };
@@ -296,8 +286,8 @@ impl Exchange<'_, '_> {
             Outcome::Fault { .. } => (None, None, true),
         };
         match server_accepts {
-            Some(true) => self.shared.tls.trials.learn(user, Worth::Works),
-            Some(false) => self.shared.tls.trials.learn(user, Worth::Fails),
+            Some(true) => self.shared.trials.learn(user, Worth::Works),
+            Some(false) => self.shared.trials.learn(user, Worth::Fails),
             None => {}
         }
         self.watch.observer.legs().bridged =
@@ -422,63 +412,9 @@ impl Exchange<'_, '_> {
     }
 }
 
-/// SaltedPassword, made off the I/O threads, or of before.
-pub(super) async fn salted(
-    shared: &Shared,
-    credential: &Arc<Credential>,
-    salt: Vec<u8>,
-    iterations: u32,
-) -> Option<Key> {
-    if let Some(key) = shared.keys.get(&salt, iterations) {
-        return Some(key);
-    }
-    let credential = Arc::clone(credential);
-    let wanted = salt.clone();
-    let made = tokio::task::spawn_blocking(move || credential.salted_password(&wanted, iterations));
-    let key = made.await.ok()??;
-    shared.keys.put(salt, iterations, key.clone());
-    Some(key)
-}
-
 async fn write(stream: &mut Stream, bytes: &[u8]) -> std::io::Result<()> {
     stream.write_all(bytes).await?;
     stream.flush().await
-}
-
-/// Where a message ends.
-enum Cut {
-    /// Later.
-    Partial,
-    /// Here, type and length word included.
-    Whole(usize),
-    /// Nowhere: the length is impossible, or longer than a login's messages are.
-    Nonsense,
-}
-
-fn cut(bytes: &[u8]) -> Cut {
-    let Some(word) = bytes.get(1..).and_then(|rest| rest.first_chunk::<4>()) else { return Cut::Partial };
-    match usize::try_from(u32::from_be_bytes(*word)) {
-        Ok(length) if (4..=MAX_AHEAD).contains(&length) => {
-            if bytes.len() > length {
-                Cut::Whole(length + 1)
-            } else {
-                Cut::Partial
-            }
-        }
-        _ => Cut::Nonsense,
-    }
-}
-
-pub(super) fn take_message(bytes: &mut Vec<u8>) -> Option<Message> {
-    let Cut::Whole(length) = cut(bytes) else { return None };
-    let tag = bytes.first().copied()?;
-    let body = bytes.get(5..length)?.to_vec();
-    bytes.drain(..length);
-    Some(Message { tag, body })
-}
-
-fn put_message(out: &mut Vec<u8>, tag: u8, body: &[u8]) {
-    crate::wire::frontend::encode_tagged(out, tag, body);
 }
 
 /// Whether a SASLInitialResponse binds to the channel.
@@ -498,6 +434,3 @@ const NEEDS_BINDING: &str = "this login needs channel binding, which ends at pgw
 
 /// Read at once; messages of a login are a few hundred bytes.
 const READ: usize = 4096;
-
-/// The longest message of a login, and what a client may send ahead: PostgreSQL's longest token is 65,535 bytes.
-const MAX_AHEAD: usize = 65_536;

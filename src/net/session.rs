@@ -9,17 +9,16 @@ use tokio::time::{sleep, timeout};
 
 use crate::handshake::record::MOMENT;
 use crate::handshake::{Attention, Close, Observer, Side};
-use crate::wire::first::{First, classify};
 
-use super::dial::{DialAttempt, Reached};
+use super::attempt::{Attempt, Closed, Ending, OpaqueFacts};
 use super::endpoint::{PeerAddr, Socket, Stream};
+use super::guard::{Guard, Totals};
 use super::legs::{self, Met};
 use super::limits::{LoginPermit, Permit};
-use super::proxy::{Phase, Registry, Shared};
+use super::login::{Ends, Facts, Verdict};
 use super::sasl;
-use super::tls::{ClientTls, Tls};
+use super::shared::{Phase, Registry, Shared};
 use super::watch::{Pause, Watch};
-use super::{Attempt, Closed, Ending, Guard, OpaqueFacts, Totals};
 
 /// Takes an accepted client in, or turns it away where a limit says so. Never waits.
 pub(super) fn begin(shared: &Arc<Shared>, client: Socket, peer: PeerAddr, listener: &PeerAddr) {
@@ -52,70 +51,6 @@ pub(super) fn begin(shared: &Arc<Shared>, client: Socket, peer: PeerAddr, listen
             }
         }
     }
-}
-
-/// What is known about the connection beside its bytes.
-pub(super) struct Facts {
-    id: u64,
-    pub(super) accepted: Instant,
-    time: SystemTime,
-    listener: PeerAddr,
-    pub(super) peer: PeerAddr,
-    pub(super) server: Option<PeerAddr>,
-    pub(super) our_outgoing: Option<PeerAddr>,
-    pub(super) dials: Vec<DialAttempt>,
-    pub(super) ssl_answered_by_us: bool,
-    /// Requests for encryption that we have answered with `N`.
-    declined: Vec<First>,
-    /// The client has asked for encryption.
-    pub(super) asked: bool,
-    /// The server's host name, as configured.
-    pub(super) host: String,
-}
-
-impl Facts {
-    /// Notes the server that was reached.
-    pub(super) fn reached(&mut self, reached: &Reached) {
-        self.server = Some(reached.addr.clone());
-        self.our_outgoing = reached.socket.local();
-        self.host.clone_from(&reached.host);
-    }
-
-    fn attempt(self, observer: Observer, ending: Ending, opaque: Option<OpaqueFacts>) -> Attempt {
-        let record = observer.finish();
-        // A login that works is over with ReadyForQuery, whatever was looked at behind it.
-        let elapsed = if ending == Ending::Ready { record.ended } else { self.accepted.elapsed() };
-        Attempt {
-            id: self.id,
-            accepted: self.time,
-            listener: self.listener,
-            client: self.peer,
-            server: self.server,
-            our_outgoing: self.our_outgoing,
-            dials: self.dials,
-            record,
-            ending,
-            ssl_answered_by_us: self.ssl_answered_by_us,
-            elapsed,
-            opaque,
-        }
-    }
-}
-
-/// How the time until the verdict ended.
-pub(super) enum Verdict {
-    /// Over, without two ends to go on with.
-    Ending(Ending),
-    /// The same, and the client is to be told: SQLSTATE and message.
-    Refused(Ending, &'static str, &'static str),
-    /// The observer has made up its mind.
-    Settled(Attention),
-}
-
-/// Both ends of a connection. An end that failed in its TLS handshake is gone.
-pub(super) struct Ends {
-    pub(super) client: Option<Stream>,
-    pub(super) server: Option<Stream>,
 }
 
 async fn serve(shared: Arc<Shared>, client: Socket, mut facts: Facts, permit: Permit, login: LoginPermit) {
@@ -226,7 +161,7 @@ async fn in_time(shared: &Shared, ends: &mut Ends, facts: &mut Facts, watch: &mu
             watch.note_close(Side::Client, Close::Deadline);
             Verdict::Ending(Ending::Deadline)
         }
-        () = stopped(shared) => {
+        () = shared.stopped() => {
             watch.note_close(Side::Client, Close::Shutdown);
             Verdict::Ending(Ending::Shutdown)
         }
@@ -259,89 +194,6 @@ async fn until_verdict(
         Pause::Attention(attention) => Verdict::Settled(attention),
         Pause::Enough | Pause::Over => Verdict::Ending(Ending::Closed),
     }
-}
-
-/// Reads until the first packet is whole; answers encryption requests where that is our part.
-///
-/// Nothing is dialled before that, so health checks, port scans and slow senders don't reach the
-/// server.
-pub(super) async fn greet(
-    tls: &Tls,
-    client: &mut Stream,
-    facts: &mut Facts,
-    watch: &mut Watch<'_>,
-) -> Result<First, Ending> {
-    let declines = |first: First| match first {
-        First::SslRequest => tls.config.client == ClientTls::Disable,
-        First::GssEncRequest => tls.config.client == ClientTls::Disable || tls.terminates(),
-        _ => false,
-    };
-    loop {
-        let first = classify(watch.first_bytes());
-        let length = watch.first_bytes().len();
-        match first {
-            Some(First::Http) => return Err(turned_away(watch, Ending::Http)),
-            Some(First::Malformed { length }) => {
-                return Err(turned_away(watch, Ending::Malformed { length }));
-            }
-            Some(First::Tls) if tls.config.client == ClientTls::Disable => {
-                return Err(turned_away(watch, Ending::TlsRefused));
-            }
-            Some(request) if declines(request) && !facts.declined.contains(&request) => {
-                watch.look_at_first_bytes();
-                let behind = length.saturating_sub(ENCRYPTION_REQUEST);
-                if behind > 0 {
-                    return Err(Ending::PlaintextInjected { bytes: behind });
-                }
-                if client.write_all(b"N").await.is_err() {
-                    watch.note_close(Side::Client, Close::Reset);
-                    return Err(Ending::Closed);
-                }
-                watch.look(Side::Server, b"N");
-                facts.ssl_answered_by_us = true;
-                facts.declined.push(request);
-            }
-            Some(First::Startup { length: whole, .. }) if length < whole => {}
-            Some(First::CancelRequest) => match cancel_length(watch.first_bytes()) {
-                Ok(whole) if length < whole => {}
-                Ok(_) => return Ok(First::CancelRequest),
-                Err(length) => return Err(turned_away(watch, Ending::Malformed { length })),
-            },
-            Some(first) => return Ok(first),
-            None => {}
-        }
-        more(client, watch, facts.asked || facts.ssl_answered_by_us).await?;
-    }
-}
-
-/// Reads once more; an end of stream or a broken connection is the attempt's ending. `asked` if the
-/// client has already asked for encryption.
-pub(super) async fn more(client: &mut Stream, watch: &mut Watch<'_>, asked: bool) -> Result<(), Ending> {
-    let count = match client.readable().await {
-        Ok(()) => watch.read_first(client).await,
-        Err(error) => Err(error),
-    };
-    let how = match count {
-        Ok(1..) => return Ok(()),
-        Ok(0) => Close::Eof,
-        Err(_) => Close::Reset,
-    };
-    let spoke = asked || !watch.first_bytes().is_empty();
-    watch.look_at_first_bytes();
-    watch.note_close(Side::Client, how);
-    Err(if spoke { Ending::Closed } else { Ending::Silent })
-}
-
-fn turned_away(watch: &mut Watch<'_>, ending: Ending) -> Ending {
-    watch.look_at_first_bytes();
-    ending
-}
-
-/// The length of a cancel request; `Err` with the length word where it can't hold a key.
-fn cancel_length(bytes: &[u8]) -> Result<usize, u32> {
-    let length = bytes.first_chunk::<4>().map_or(0, |word| u32::from_be_bytes(*word));
-    let size = usize::try_from(length).unwrap_or(usize::MAX);
-    if CANCEL_REQUEST.contains(&size) { Ok(size) } else { Err(length) }
 }
 
 /// Brings a cancel request to the server that gave out its key, and waits for that one to close.
@@ -392,7 +244,7 @@ async fn tell_failed(
             biased;
             () = shared.registry.first_tries.reported(attempt.client.ip(), attempt.id) => {}
             () = carry => {}
-            () = stopped(shared) => {}
+            () = shared.stopped() => {}
         }
     }
     shared.registry.sink.attempt(attempt);
@@ -402,7 +254,7 @@ async fn tell_failed(
 async fn linger(shared: &Shared, client: &mut Stream, server: &mut Stream, watch: &mut Watch<'_>) {
     tokio::select! {
         _ = timeout(LINGER, watch.carry(client, server)) => {}
-        () = stopped(shared) => {}
+        () = shared.stopped() => {}
     }
 }
 
@@ -411,7 +263,7 @@ async fn watch_opaque(shared: &Shared, client: &mut Stream, server: &mut Stream,
     tokio::select! {
         // A client that tries again does so before it has closed.
         _ = timeout(OPAQUE_WATCH, watch.until_refused(client, server)) => {}
-        () = stopped(shared) => watch.note_close(Side::Client, Close::Shutdown),
+        () = shared.stopped() => watch.note_close(Side::Client, Close::Shutdown),
     }
 }
 
@@ -421,7 +273,7 @@ async fn settle(shared: &Shared, client: &mut Stream, server: &mut Stream, watch
     if watch.observer.attention() == Attention::Settling {
         tokio::select! {
             _ = timeout(MOMENT, watch.carry(client, server)) => {}
-            () = stopped(shared) => {}
+            () = shared.stopped() => {}
         }
     }
 }
@@ -439,7 +291,7 @@ async fn first_words(shared: &Shared, client: &mut Stream, server: &mut Stream, 
     };
     tokio::select! {
         () = words => {}
-        () = stopped(shared) => {}
+        () = shared.stopped() => {}
     }
 }
 
@@ -454,7 +306,7 @@ async fn hand_over(
     let flushed = tokio::select! {
         biased;
         () = watch.flush(&mut client, &mut server) => true,
-        () = stopped(shared) => false,
+        () = shared.stopped() => false,
     };
     tail.note(&watch);
     if !flushed || watch.is_over() {
@@ -476,17 +328,11 @@ async fn hand_over(
 async fn stay(shared: &Shared, mut client: Stream, mut server: Stream, mut watch: Watch<'_>, mut tail: Tail) {
     tokio::select! {
         _ = watch.carry(&mut client, &mut server) => {}
-        () = stopped(shared) => {}
+        () = shared.stopped() => {}
     }
     tail.note(&watch);
     drop((client, server));
     Box::new(tail).ended(Totals::default());
-}
-
-async fn stopped(shared: &Shared) {
-    let mut phase = shared.phase.subscribe();
-    // The sender is in `shared`, so waiting can't fail.
-    let _ = phase.wait_for(|phase| *phase == Phase::Stopped).await;
 }
 
 /// Tells a client why it is turned away, and gives it a moment to read that.
@@ -592,14 +438,8 @@ impl Drop for Tail {
     }
 }
 
-/// SSLRequest and GSSENCRequest are this long.
-pub(super) const ENCRYPTION_REQUEST: usize = 8;
-
 /// Where a cancel request's key begins: behind length and code.
 const CANCEL_KEY: usize = 8;
-
-/// A cancel request's length: a process id and a secret of 4 to 256 bytes behind length and code.
-const CANCEL_REQUEST: std::ops::RangeInclusive<usize> = 16..=268;
 
 /// How long both sides have for their teardown after a verdict that ends the connection.
 const LINGER: Duration = Duration::from_secs(10);

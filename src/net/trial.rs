@@ -14,10 +14,11 @@ use crate::certs::end_point_hash;
 use crate::password::bridge::{Alone, Credential, ENTROPY, Event, Leg, Moves, Need, Worth};
 use crate::wire::frontend::{Startup, Untagged};
 
+use super::dial::Dialer;
 use super::endpoint::{PeerAddr, Stream};
-use super::proxy::Shared;
-use super::sasl::{Message, salted, take_message};
-use super::tls::{Login, Verify};
+use super::message::{MAX_AHEAD, Message, take_message};
+use super::salted::SaltedKeys;
+use super::tls::{Login, Tls, Verify};
 
 /// What is known of the passwords of users; in practice of one.
 #[derive(Debug, Default)]
@@ -41,6 +42,20 @@ impl Known {
 }
 
 impl Trials {
+    /// Whether the login that we know works on the server; tries it where that is not known.
+    pub(super) async fn worth(&self, login: &Login, way: Way<'_>) -> Worth {
+        // A password that belongs to nobody in particular is not tried on whoever comes.
+        let Some(user) = &login.user else { return Worth::Unknown };
+        let mut known = self.known.lock().await;
+        if let Some(found) = known.iter().find(|one| one.user == user.as_bytes() && one.holds()) {
+            return found.worth;
+        }
+        let trial = timeout(TRIAL, way.log_in(login, user));
+        let worth = trial.await.ok().flatten().unwrap_or(Worth::Unknown);
+        note(&mut known, user.as_bytes(), worth);
+        worth
+    }
+
     /// A bridged login has shown it. None waits for a trial that is under way: that finds out the same.
     pub(super) fn learn(&self, user: &[u8], worth: Worth) {
         if let Ok(mut known) = self.known.try_lock() {
@@ -65,77 +80,75 @@ impl Login {
     }
 }
 
-/// Whether the login that we know works on the server; tries it where that is not known.
-pub(super) async fn worth(shared: &Shared, login: &Login, tls: bool) -> Worth {
-    // A password that belongs to nobody in particular is not tried on whoever comes.
-    let Some(user) = &login.user else { return Worth::Unknown };
-    let mut known = shared.tls.trials.known.lock().await;
-    if let Some(found) = known.iter().find(|one| one.user == user.as_bytes() && one.holds()) {
-        return found.worth;
-    }
-    let trial = timeout(TRIAL, log_in(shared, login, user, tls));
-    let worth = trial.await.ok().flatten().unwrap_or(Worth::Unknown);
-    note(&mut known, user.as_bytes(), worth);
-    worth
+/// How a login of ours gets to the server.
+#[derive(Clone, Copy)]
+pub(super) struct Way<'w> {
+    pub(super) dialer: &'w Dialer,
+    pub(super) tls: &'w Tls,
+    pub(super) keys: &'w SaltedKeys,
+    /// With TLS, but on Unix sockets.
+    pub(super) over_tls: bool,
 }
 
-async fn log_in(shared: &Shared, login: &Login, user: &str, tls: bool) -> Option<Worth> {
-    let (mut server, leg) = reach(shared, tls).await?;
-    let database = login.database.as_deref().unwrap_or(user);
-    let parameters = [("user", user), ("database", database), ("application_name", "pgwhy")];
-    let parameters = parameters.map(|(name, value)| (name.as_bytes(), value.as_bytes())).to_vec();
-    let mut startup = Vec::new();
-    Untagged::Startup(Startup { version: PROTOCOL, parameters }).encode(&mut startup);
-    send(&mut server, &startup).await?;
-    let mut entropy = [0; ENTROPY];
-    rustls::crypto::aws_lc_rs::default_provider().secure_random.fill(&mut entropy).ok()?;
-    let credential = Arc::new(login.credential());
-    let mut alone = Alone::new(Credential::clone(&credential), leg, &entropy);
-    let mut ahead = Vec::new();
-    let worth = loop {
-        let Message { tag, body } = next(&mut server, &mut ahead).await?;
-        let mut moves = alone.on(&Event::Server { tag, body: &body });
-        if let Some(Need::Key { salt, iterations }) = moves.need.take() {
-            moves = alone.on(&Event::KeyReady(salted(shared, &credential, salt, iterations).await?));
+impl Way<'_> {
+    async fn log_in(self, login: &Login, user: &str) -> Option<Worth> {
+        let (mut server, leg) = self.reach().await?;
+        let database = login.database.as_deref().unwrap_or(user);
+        let parameters = [("user", user), ("database", database), ("application_name", "pgwhy")];
+        let parameters = parameters.map(|(name, value)| (name.as_bytes(), value.as_bytes())).to_vec();
+        let mut startup = Vec::new();
+        Untagged::Startup(Startup { version: PROTOCOL, parameters }).encode(&mut startup);
+        send(&mut server, &startup).await?;
+        let mut entropy = [0; ENTROPY];
+        rustls::crypto::aws_lc_rs::default_provider().secure_random.fill(&mut entropy).ok()?;
+        let credential = Arc::new(login.credential());
+        let mut alone = Alone::new(Credential::clone(&credential), leg, &entropy);
+        let mut ahead = Vec::new();
+        let worth = loop {
+            let Message { tag, body } = next(&mut server, &mut ahead).await?;
+            let mut moves = alone.on(&Event::Server { tag, body: &body });
+            if let Some(Need::Key { salt, iterations }) = moves.need.take() {
+                moves = alone.on(&Event::KeyReady(self.keys.made(&credential, salt, iterations).await?));
+            }
+            if let Some(worth) = alone.worth() {
+                break worth;
+            }
+            let Moves { to_server, .. } = moves;
+            send(&mut server, &to_server).await?;
+        };
+        if worth == Worth::Works {
+            // A session of ours must not stand in the way of the client's where the role may have only one.
+            let _ = timeout(GOODBYE, leave(server)).await;
         }
-        if let Some(worth) = alone.worth() {
-            break worth;
-        }
-        let Moves { to_server, .. } = moves;
-        send(&mut server, &to_server).await?;
-    };
-    if worth == Worth::Works {
-        // A session of ours must not stand in the way of the client's where the role may have only one.
-        let _ = timeout(GOODBYE, leave(server)).await;
+        Some(worth)
     }
-    Some(worth)
-}
 
-/// A connection to the server like the one that a login would have.
-async fn reach(shared: &Shared, tls: bool) -> Option<(Stream, Leg)> {
-    let began = Instant::now();
-    let reached = shared.dialer.dial(began, &mut Vec::new()).await?;
-    let on_socket = matches!(reached.addr, PeerAddr::Unix(_));
-    let mut server = Stream::Plain(reached.socket);
-    if !tls || on_socket {
-        return Some((server, Leg::Plain));
-    }
-    if !shared.tls.config.direct {
-        let mut request = Vec::new();
-        Untagged::SslRequest.encode(&mut request);
-        send(&mut server, &request).await?;
-        let mut answer = [0];
-        server.read_exact(&mut answer).await.ok()?;
-        if answer != *b"S" {
-            return None;
+    /// A connection to the server like the one that a login would have.
+    async fn reach(self) -> Option<(Stream, Leg)> {
+        let began = Instant::now();
+        let reached = self.dialer.dial(began, &mut Vec::new()).await?;
+        let on_socket = matches!(reached.addr, PeerAddr::Unix(_));
+        let mut server = Stream::Plain(reached.socket);
+        if !self.over_tls || on_socket {
+            return Some((server, Leg::Plain));
         }
+        if !self.tls.config.direct {
+            let mut request = Vec::new();
+            Untagged::SslRequest.encode(&mut request);
+            send(&mut server, &request).await?;
+            let mut answer = [0];
+            server.read_exact(&mut answer).await.ok()?;
+            if answer != *b"S" {
+                return None;
+            }
+        }
+        let verify = Verify::of(self.tls.config.server);
+        let socket = server.into_socket()?;
+        let connecting = self.tls.connector.connect(socket, &reached.host, None, verify, began);
+        let (server, seen) = connecting.await.ok()?;
+        let leaf = seen.chain.first()?;
+        Some((server, Leg::Tls { end_point: end_point_hash(leaf) }))
     }
-    let verify = Verify::of(shared.tls.config.server);
-    let socket = server.into_socket()?;
-    let connecting = shared.tls.connector.connect(socket, &reached.host, None, verify, began);
-    let (server, seen) = connecting.await.ok()?;
-    let leaf = seen.chain.first()?;
-    Some((server, Leg::Tls { end_point: end_point_hash(leaf) }))
 }
 
 async fn send(server: &mut Stream, bytes: &[u8]) -> Option<()> {
@@ -181,6 +194,3 @@ const FAILURE_KEPT: Duration = Duration::from_secs(120);
 
 /// Users whose logins were tried: those of one connection string.
 const USERS: usize = 4;
-
-/// What a server may say before it is done with the login.
-const MAX_AHEAD: usize = 65_536;

@@ -11,10 +11,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::handshake::{Attention, Chunk, Close, Observer, Side};
 
+use super::attempt::{On, Sink};
 use super::buffers::Buffers;
 use super::endpoint::Stream;
-use super::proxy::Registry;
-use super::{On, Sink};
+use super::shared::Registry;
 
 /// Both directions of a connection that is watched, and the observer.
 pub(super) struct Watch<'a> {
@@ -325,7 +325,7 @@ impl<'a> Watch<'a> {
                 // The receiver is gone; what it sent before can still be read, so only this
                 // direction is over.
                 self.leg(side).over = true;
-                self.note_close(other(side), Close::Reset);
+                self.note_close(side.other(), Close::Reset);
             }
         }
         Poll::Ready(())
@@ -333,7 +333,7 @@ impl<'a> Watch<'a> {
 
     /// Passes the sender's end on, unless both sockets are closed next anyway.
     fn poll_end(&mut self, context: &mut Context<'_>, side: Side, to: &mut Stream) -> Poll<()> {
-        if to.is_tls() || !self.leg(other(side)).over {
+        if to.is_tls() || !self.leg(side.other()).over {
             // A receiver that is already gone can't be told, and does not need to be.
             let _ = ready!(Pin::new(to).poll_shutdown(context));
         }
@@ -417,12 +417,5 @@ impl<'a> Leg<'a> {
 impl Drop for Leg<'_> {
     fn drop(&mut self) {
         self.pool.give(std::mem::take(&mut self.buffer), self.used);
-    }
-}
-
-pub(super) fn other(side: Side) -> Side {
-    match side {
-        Side::Client => Side::Server,
-        Side::Server => Side::Client,
     }
 }

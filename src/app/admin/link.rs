@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 use tokio_postgres::{Client, Config, NoTls, config as postgres};
 
-use super::tls::{Encryption, Opened};
+use super::tls::{Encryption, Opened, Socket};
 use super::{AdminProblem, NotUsable};
 use crate::conninfo::{Conninfo, Host, HostName, SslMode, passfile};
 use crate::net::PeerAddr;
@@ -389,10 +389,6 @@ pub(super) fn words(text: &str) -> String {
     let end = (0..=MAX_WORDS).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
     if text.len() > MAX_WORDS { format!("{}…", &text[..end]) } else { text.to_owned() }
 }
-
-pub(super) trait Socket: AsyncRead + AsyncWrite + Unpin + Send {}
-
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Socket for T {}
 
 /// A socket that breaks when the server sends more than [`MAX_BYTES`] for one question, or wants more
 /// than [`MAX_ITERATIONS`] of us.

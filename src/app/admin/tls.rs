@@ -3,11 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_postgres::config::ChannelBinding;
 
-use super::link::Socket;
 use super::{AdminProblem, NotUsable};
 use crate::app::tls::read_pem;
 use crate::certs;
@@ -28,6 +27,11 @@ pub(super) struct Encryption {
     pub(super) binding: ChannelBinding,
     tls: Option<OwnTls>,
 }
+
+/// The bytes of a connection, in clear or not.
+pub(super) trait Socket: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Socket for T {}
 
 /// A way to the server on which TLS was wanted.
 pub(super) enum Opened {

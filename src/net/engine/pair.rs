@@ -8,8 +8,7 @@ use rustix::net::{SendFlags, Shutdown, send, shutdown};
 
 use super::source::Source;
 use crate::handshake::{Close, Side};
-use crate::net::watch::other;
-use crate::net::{Guard, Totals};
+use crate::net::guard::{Guard, Totals};
 
 /// What a turn left behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,7 +179,7 @@ impl Pair {
         if flow.done && self.first.is_none() {
             self.first = Some(match pumped {
                 Pumped::SenderGone => (side, Close::Reset),
-                Pumped::ReceiverGone => (other(side), Close::Reset),
+                Pumped::ReceiverGone => (side.other(), Close::Reset),
                 Pumped::Idle | Pumped::Again => (side, Close::Eof),
             });
         }

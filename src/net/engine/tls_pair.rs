@@ -17,8 +17,7 @@ use super::carried::Carried;
 use super::pair::{BUFFER, READABLE, Turn};
 use super::source::Source;
 use crate::handshake::{Close, Side};
-use crate::net::watch::other;
-use crate::net::{Guard, Totals};
+use crate::net::guard::{Guard, Totals};
 
 /// Two legs and the flows between them.
 pub(super) struct TlsPair {
@@ -145,7 +144,7 @@ impl TlsPair {
         }
         if to.gone {
             flow.done = true;
-            self.first.get_or_insert((other(side), Close::Reset));
+            self.first.get_or_insert((side.other(), Close::Reset));
             return Moved::Some;
         }
         let count = match from.read(buffer) {

@@ -15,7 +15,9 @@ use crate::handshake::Side;
 use crate::handshake::opened::{OpenedTls, TlsFault};
 use crate::net::endpoint::{Ahead, Socket, Stream};
 
-use super::{ALPN, ClientTls, Identity, Shown, TlsConfig, facts, fault_of, now_unix};
+use super::config::{ClientTls, TlsConfig};
+use super::identity::Identity;
+use super::seen::{ALPN, Shown, facts, fault_of, now_unix};
 
 /// What clients are shown.
 #[derive(Debug)]

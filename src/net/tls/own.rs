@@ -10,8 +10,10 @@ use tokio::net::TcpStream;
 use crate::handshake::opened::{OpenedTls, TlsFault};
 use crate::net::endpoint::Socket;
 
+use super::config::TlsConfig;
+use super::identity::Identity;
+use super::roots::Roots;
 use super::server_leg::{Connector, Verify};
-use super::{Identity, Roots, TlsConfig};
 
 /// Begins TLS with a server as libpq does.
 #[derive(Debug)]

@@ -8,6 +8,8 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 use rustls::server::WebPkiClientVerifier;
 
+use super::seen::chain;
+
 /// Authorities, and what they have revoked.
 #[derive(Debug)]
 pub struct Roots {
@@ -90,7 +92,7 @@ impl Roots {
 
     /// The certificates in DER, where they came from a file: the system's are too many to show.
     pub(super) fn shown(&self) -> Vec<Vec<u8>> {
-        if self.system { Vec::new() } else { super::chain(self.certificates.iter().take(64)) }
+        if self.system { Vec::new() } else { chain(self.certificates.iter().take(64)) }
     }
 
     /// Whether this very certificate is among them: OpenSSL trusts it then, whoever signed it.

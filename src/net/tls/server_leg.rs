@@ -19,7 +19,9 @@ use crate::handshake::Side;
 use crate::handshake::opened::{FaultKind, OpenedTls, TlsFault};
 use crate::net::endpoint::{Ahead, Socket, Stream};
 
-use super::{ALPN, Roots, ServerTls, Shown, TlsConfig, facts, fault_of, now_unix};
+use super::config::{ServerTls, TlsConfig};
+use super::roots::Roots;
+use super::seen::{ALPN, Shown, facts, fault_of, now_unix};
 
 /// What is verified of the server's certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
