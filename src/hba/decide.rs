@@ -6,9 +6,10 @@ use std::net::IpAddr;
 
 use super::HbaFile;
 use super::address::{Address, in_range};
+use super::conn_type::ConnType;
 use super::method::Method;
 use super::options::ClientCert;
-use super::rule::{ConnType, Pattern, Rule, RuleRef};
+use super::rule::{Pattern, Rule, RuleRef};
 use super::world::{ClientName, Connection, Kind, Missing, Replication, World};
 
 /// What the deciding line asks for.

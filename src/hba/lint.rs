@@ -4,10 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::HbaFile;
 use super::address::{Address, in_range};
+use super::conn_type::ConnType;
 use super::method::{Method, Server};
 use super::options::ClientCert;
 use super::problem::{Problem, Severity};
-use super::rule::{ConnType, Pattern, Rule};
+use super::rule::{Pattern, Rule};
 use super::shadow::{covers_names, shadows, share_a_way};
 
 /// The file's own problems and everything else worth knowing about it, in the order of its lines. `next` is

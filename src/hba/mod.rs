@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 
 mod address;
 mod are;
+mod conn_type;
 mod decide;
 mod ident;
 mod lint;
@@ -39,13 +40,14 @@ mod world;
 
 pub use address::Address;
 pub use are::Are;
+pub use conn_type::ConnType;
 pub use decide::{Because, Decision, Verdict, decide};
 pub use ident::{IdentFile, MapDecision, Mapping, NotMapped, parse_ident};
 pub use lint::lint;
 pub use method::{Method, Server};
 pub use options::{ClientCert, HbaOption};
 pub use problem::{Place, Problem, Severity};
-pub use rule::{ConnType, Pattern, Rule, RuleRef};
+pub use rule::{Pattern, Rule, RuleRef};
 pub use source::Source;
 pub use token::Token;
 pub use view::{ViewRow, from_view};

@@ -1,9 +1,9 @@
 //! The `name=value` words at a line's end (PostgreSQL: `parse_hba_auth_opt`, and the end of
 //! `parse_hba_line` for what a method must have).
 
+use super::conn_type::ConnType;
 use super::method::{Method, OptionSpec, Server, Value, option, options_of};
 use super::problem::{Place, Problem};
-use super::rule::ConnType;
 use super::token::Token;
 
 /// An option of a line.

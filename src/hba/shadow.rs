@@ -4,7 +4,8 @@
 //! are, no connection reaches it.
 
 use super::address::Address;
-use super::rule::{ConnType, Pattern, Rule};
+use super::conn_type::ConnType;
+use super::rule::{Pattern, Rule};
 
 /// The ways in which a connection can come: they are mutually exclusive.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! What an entry says, whatever language it says it in.
 
-use super::catalogue::{self, Kind};
+use super::catalogue;
+use super::kind::Kind;
 use super::{Entry, Severity, redact};
 
 /// A thing that the log knows and the client was not told, or was told less exactly. Names are as

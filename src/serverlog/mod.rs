@@ -15,6 +15,7 @@ mod correlate;
 mod csv;
 mod facts;
 mod json;
+mod kind;
 mod parse;
 mod prefix;
 mod redact;

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::catalogue::{self, Kind};
+use super::catalogue;
 use super::json::Line;
+use super::kind::Kind;
 use super::words::Word;
 use super::{Entry, Part, Piece, Severity, csv, json, prefix};
 

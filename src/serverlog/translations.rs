@@ -2,7 +2,7 @@
 //! translate them (`src/backend/po/*.po` of 15; pl and pt_BR of 9.5, whose texts are still in use).
 //! `%s` and the like stand for what the server fills in.
 
-use super::catalogue::Kind;
+use super::kind::Kind;
 
 /// Kind, language, text.
 #[rustfmt::skip]
