@@ -11,12 +11,11 @@ use crate::report::Report;
 use crate::report::diff::{Comparison, Login};
 
 use super::Failure;
+use super::clerk::{Clerk, Setting};
 use super::cli::{DiffArgs, Format, Show};
 use super::config::expectation;
-use super::desk::{Clerk, Setting};
+use super::logins::{keys, logins, report};
 use super::output::{Dress, wants_colour};
-use super::show::{keys, logins, report};
-use super::sources::Sources;
 
 /// Users and databases whose last success is kept for choosing.
 const SUCCESSES: usize = 256;
@@ -67,10 +66,7 @@ pub(super) fn run(args: &DiffArgs) -> Result<ExitCode, Failure> {
 
 fn read(args: &DiffArgs, path: &Path) -> Result<Found, Failure> {
     let (expected, demands, host) = expectation(args.expect.as_deref(), None)?;
-    let dress = Dress::new(args.format, Show::All);
-    let sources = Sources::default();
-    let mut clerk =
-        Clerk::new(Setting { expected, demands, host, dress, sources, written: None, capture: None });
+    let mut clerk = Clerk::new(Setting { expected, demands, host, ..Setting::default() });
     let mut found = Found::default();
     logins(path, &args.port, &keys(args.keylog.as_deref())?, &mut |conversation| {
         let seen = report(&mut clerk, "", conversation, args.expect.is_some());

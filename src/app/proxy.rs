@@ -13,13 +13,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::net::{self, Limits, PeerAddr, Proxy, ProxyHandle, TlsConfig, Upstream};
 
 use super::capture::{self, Keeper, Recorder};
+use super::clerk::{Clerk, Setting};
 use super::cli::ProxyArgs;
 use super::config::{Target, listen, target};
-use super::desk::{Desk, Inbox, Setting};
+use super::desk::{Desk, Inbox, Outputs};
 use super::output::Dress;
 use super::sources::Sources;
 use super::tls::{self, Renewal};
-use super::{Failure, stderr};
+use super::{Failure, baseline, stderr};
 
 /// Runs until it is told to stop.
 pub(super) fn run(args: &ProxyArgs) -> Result<(), Failure> {
@@ -27,16 +28,15 @@ pub(super) fn run(args: &ProxyArgs) -> Result<(), Failure> {
     let dress = Dress::new(args.format, args.show);
     let sources = Sources::open(&args.context)?;
     let admin = sources.admin.clone();
-    let setting = Setting {
+    let clerk = Clerk::new(Setting {
         expected: target.expected.clone(),
         demands: target.demands.clone(),
         host: target.host.clone(),
-        dress,
         sources,
-        written: None,
-        capture: capture(args, &target)?,
-    };
-    let (desk, inbox) = Desk::open(setting)?;
+        baseline: args.context.baseline.as_deref().map(baseline::read).transpose()?,
+    });
+    let outputs = Outputs { dress, written: None, capture: capture(args, &target)? };
+    let (desk, inbox) = Desk::open(clerk, outputs)?;
     let inbox = Arc::new(inbox);
     let config = config(args, &target)?;
     let runtime = runtime(config.tls.identity.is_some() || config.tls.server != net::ServerTls::Mirror)?;
@@ -174,10 +174,15 @@ pub(super) struct Running {
 }
 
 /// Starts a proxy on a thread of its own.
-pub(super) fn start(mut setting: Setting, upstream: Upstream, listen: &[String]) -> Result<Running, Failure> {
+pub(super) fn start(
+    clerk: Clerk,
+    dress: Dress,
+    upstream: Upstream,
+    listen: &[String],
+) -> Result<Running, Failure> {
     let (report_written, written) = sync_channel(64);
-    setting.written = Some(report_written);
-    let (desk, inbox) = Desk::open(setting)?;
+    let outputs = Outputs { dress, written: Some(report_written), capture: None };
+    let (desk, inbox) = Desk::open(clerk, outputs)?;
     let inbox = Arc::new(inbox);
     let config = net::Config {
         listen: listeners(listen)?,

@@ -27,8 +27,8 @@ use crate::wire::frame::{Frame, Framer, Kind, MAX_SLICE};
 use super::Failure;
 use super::cli::{Format, ReplayArgs, Show};
 use super::config::first_line;
+use super::logins::logins;
 use super::output::Dress;
-use super::show::logins;
 
 /// How long the other side may take for its next message.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -15,10 +15,10 @@ use crate::report::Report;
 use crate::report::diff::{Comparison, Login};
 use crate::report::page::{Packets, Page, Sheet, html, markdown};
 
-use super::cli::{ChoiceArgs, PageFormat, ReportArgs, Show};
-use super::desk::Clerk;
-use super::output::Dress;
-use super::show::{Counts, clerk, keys, logins, report, wanted};
+use super::clerk::Clerk;
+use super::cli::{ChoiceArgs, PageFormat, ReportArgs};
+use super::logins::{keys, logins, report};
+use super::show::{Counts, clerk, wanted};
 use super::{Failure, stderr};
 
 /// Logins on a page: more are no reading for anybody, and each takes some 20 kB of it.
@@ -29,7 +29,7 @@ const SUCCESSES: usize = 256;
 /// Reads every file and writes the page.
 pub(super) fn run(args: &ReportArgs) -> Result<ExitCode, Failure> {
     let format = format(args)?;
-    let (mut clerk, anew) = clerk(&args.choice, Dress::new(None, Show::All))?;
+    let (mut clerk, anew) = clerk(&args.choice)?;
     let keys = keys(args.choice.keylog.as_deref())?;
     let mut found = Found::default();
     let mut counts = Counts::default();

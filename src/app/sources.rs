@@ -21,7 +21,6 @@ use crate::serverlog::{self, Certainty, Join, Question, control_data, facts};
 
 use super::Failure;
 use super::admin::{Admin, DEADLINE};
-use super::baseline::Successes;
 use super::cli::ContextArgs;
 use super::follow::{Follower, Patience, Source};
 
@@ -41,7 +40,6 @@ pub(super) struct Sources {
     nonce: Option<[u8; 32]>,
     pub(super) admin: Option<Arc<Admin>>,
     hba: Option<HbaSource>,
-    pub(super) baseline: Option<Successes>,
 }
 
 /// The server's log.
@@ -93,9 +91,6 @@ impl Sources {
         if let Some(text) = &args.admin {
             let admin = Admin::new(text).map_err(|problem| Failure::usage(format!("--admin: {problem}")))?;
             sources.admin = Some(Arc::new(admin));
-        }
-        if let Some(path) = &args.baseline {
-            sources.baseline = Some(Successes::read(path)?);
         }
         if let Some(path) = &args.hba {
             let mut source = HbaSource {

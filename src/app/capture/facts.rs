@@ -11,7 +11,7 @@ use crate::net::{Attempt, PeerAddr};
 use crate::report::escape::visible;
 use crate::report::{Report, Tls};
 
-use super::super::desk::{dial, way};
+use super::super::dials::{dial, way};
 
 /// PostgreSQL's port, where no other is known.
 const POSTGRESQL: u16 = 5432;

@@ -12,10 +12,13 @@ use std::time::SystemTime;
 
 use crate::app::{Failure, stderr};
 use crate::capture::blank::{Keep, blank};
+use crate::capture::facts::Facts;
+use crate::capture::write::walk::Piece;
 use crate::capture::write::{Flow, Login, login, section};
+use crate::handshake::{Close, Side};
 use crate::net::Closed;
 
-use super::{Entry, Part, ended};
+use super::keeper::{Part, Share};
 
 /// Sessions whose packets are being written, and refused logins whose end is still to come; beyond that
 /// the oldest is followed no further.
@@ -88,6 +91,22 @@ impl Target {
 fn order(name: &str) -> Option<(String, u64)> {
     let (stamp, number) = name.strip_prefix("pgwhy-")?.strip_suffix(".pcapng")?.rsplit_once('-')?;
     Some((stamp.to_owned(), number.parse().ok()?))
+}
+
+/// One login, ready to be written.
+pub(super) struct Entry {
+    pub(super) number: u64,
+    pub(super) pieces: Vec<Piece>,
+    pub(super) server_leg: Option<Vec<Piece>>,
+    pub(super) facts: Facts,
+    pub(super) verdict: String,
+    /// A session follows.
+    pub(super) goes_on: bool,
+    /// Its end is still to come.
+    pub(super) ends_later: bool,
+    /// Its part of the bytes that are held.
+    #[expect(dead_code, reason = "given back when dropped")]
+    pub(super) share: Option<Share>,
 }
 
 /// The open file, on the capture's thread.
@@ -300,4 +319,14 @@ fn whole_blocks(file: &mut File, length: u64) -> io::Result<u64> {
         reader.seek_relative(i64::try_from(size - 8).unwrap_or(i64::MAX))?;
     }
     Ok(at)
+}
+
+/// How a connection ended, for its last packets.
+fn ended(closed: &Closed) -> (Side, bool, &'static str) {
+    match (closed.first, closed.failed) {
+        (Some((side, how)), false) => (side, how == Close::Reset, "the session ends"),
+        (Some((Side::Client, how)), true) => (Side::Client, how == Close::Reset, "the client closes"),
+        (Some((Side::Server, how)), true) => (Side::Server, how == Close::Reset, "the server closes"),
+        (None, _) => (Side::Server, false, "pgwhy closes"),
+    }
 }

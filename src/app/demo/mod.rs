@@ -7,11 +7,10 @@ use crate::net::{Upstream, UpstreamHost};
 use crate::password::Expected;
 use crate::secret::Secret;
 
+use super::clerk::{Clerk, Setting};
 use super::cli::{DemoArgs, Format, Show};
-use super::desk::Setting;
 use super::output::Dress;
 use super::proxy::{Running, start};
-use super::sources::Sources;
 use super::{Failure, print};
 
 mod client;
@@ -78,17 +77,9 @@ fn proxy(socket: &Path) -> Result<Running, Failure> {
         ..Expected::default()
     };
     let dress = Dress::new(Some(Format::Human), Show::All);
-    let setting = Setting {
-        expected: Some(expected),
-        demands: None,
-        host: None,
-        dress,
-        sources: Sources::default(),
-        written: None,
-        capture: None,
-    };
+    let clerk = Clerk::new(Setting { expected: Some(expected), ..Setting::default() });
     let upstream = Upstream { hosts: vec![host], connect_timeout: None };
-    start(setting, upstream, &["127.0.0.1:0".to_owned()])
+    start(clerk, dress, upstream, &["127.0.0.1:0".to_owned()])
 }
 
 fn play(addr: SocketAddr, running: &Running) -> Result<(), Failure> {
