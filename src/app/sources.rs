@@ -233,7 +233,7 @@ impl HbaSource {
             return;
         }
         let fresh = |(path, old): &(PathBuf, Option<Stamp>)| stamp(path).ok() == *old;
-        if self.rules.is_some() && self.stamps.iter().all(fresh) {
+        if self.problem.is_none() && self.rules.is_some() && self.stamps.iter().all(fresh) {
             return;
         }
         let stamps = RefCell::new(BTreeMap::new());
@@ -277,13 +277,34 @@ const NEWEST: u32 = 18;
 mod tests {
     use super::*;
 
+    fn source(path: PathBuf) -> HbaSource {
+        HbaSource { path, version: None, stamps: Vec::new(), rules: None, problem: None }
+    }
+
+    #[test]
+    fn a_file_that_is_back_is_no_problem_any_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, away) = (dir.path().join("pg_hba.conf"), dir.path().join("away"));
+        fs::write(&path, "local all all peer\n").unwrap();
+        let mut source = source(path.clone());
+        let mut has_problem = || {
+            source.refresh();
+            source.problem.is_some()
+        };
+        assert!(!has_problem());
+        fs::rename(&path, &away).unwrap();
+        assert!(has_problem());
+        fs::rename(&away, &path).unwrap();
+        assert!(!has_problem());
+    }
+
     #[test]
     fn a_file_is_read_again_when_one_that_it_includes_has_changed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("pg_hba.conf");
         let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
         write("pg_hba.conf", "include more.conf\ninclude_dir d\nlocal all @names trust\n");
-        let mut source = HbaSource { path, version: None, stamps: Vec::new(), rules: None, problem: None };
+        let mut source = source(path);
         let mut count = || {
             source.refresh();
             let file = &source.rules.as_ref().unwrap().file;
