@@ -308,11 +308,16 @@ fn distrust(legs: &Legs, evidence: &str) -> Finding {
         .or(&[Cause::TlsCut, Cause::ClientLeft])
 }
 
-/// The login deadline passed while a handshake of ours waited for one of the ends.
+/// The login deadline passed, or the client left, while a handshake of ours waited for one of the ends.
 pub(super) fn stalled(record: &Record) -> Option<Finding> {
     let legs = record.legs.as_deref()?;
-    let Some((_, Close::Deadline, at)) = record.first_close() else { return None };
+    let (side, how, at) = record.first_close()?;
     let seconds = at.as_secs_f64();
+    match (side, how) {
+        (_, Close::Deadline) => {}
+        (Side::Client, Close::Eof | Close::Reset) => return server_awaited(legs, seconds),
+        _ => return None,
+    }
     match legs.awaits {
         Some(Awaits::Client) => Some(encryption::no_startup(at)),
         Some(Awaits::ServerAnswer) => {
@@ -334,6 +339,26 @@ pub(super) fn stalled(record: &Record) -> Option<Finding> {
             (opened && record.startup.is_none()).then(|| encryption::no_startup(at))
         }
     }
+}
+
+/// The client has waited for the server in vain, and nobody knows how much longer it would have taken.
+fn server_awaited(legs: &Legs, seconds: f64) -> Option<Finding> {
+    let finding = match legs.awaits? {
+        Awaits::Client => return None,
+        Awaits::ServerAnswer => {
+            let evidence = format!(
+                "pgwhy asked the server for TLS, and nothing had come back when the client left ({seconds:.0} s)"
+            );
+            Finding::likely(Step::SslRequest, Cause::NoAnswer, evidence)
+        }
+        Awaits::ServerTls => {
+            let evidence = format!(
+                "the server was silent in the TLS handshake with pgwhy until the client left ({seconds:.0} s)"
+            );
+            Finding::likely(Step::TlsHandshake, Cause::TlsCut, evidence).on(Leg::Server)
+        }
+    };
+    Some(finding.summary("the server went silent, and the client gave up"))
 }
 
 /// TLS came about, and the client left before its startup packet: drivers that look at the

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsStream;
 
@@ -181,6 +181,21 @@ impl Stream {
 
     pub(super) fn is_tls(&self) -> bool {
         matches!(self, Self::Tls(_))
+    }
+
+    /// Waits until the other end has said its last word; for ever where something else is still to be read.
+    pub(super) async fn ended(&self) {
+        let socket = match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(stream) => &stream.get_ref().0.socket,
+        };
+        let ready = match socket {
+            Socket::Tcp(stream) => stream.ready(Interest::READABLE).await,
+            Socket::Unix(stream) => stream.ready(Interest::READABLE).await,
+        };
+        if ready.is_ok_and(|ready| !ready.is_read_closed()) {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// Waits until a read may not block; allocates nothing meanwhile.

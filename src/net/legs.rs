@@ -29,7 +29,7 @@ use crate::wire::tls::{ClientHello, Records, Seen};
 use super::attempt::Ending;
 use super::endpoint::{PeerAddr, Stream};
 use super::greeting::{ENCRYPTION_REQUEST, greet, more};
-use super::login::{Ends, Facts, NO_SERVER_TLS, Step, Verdict, over};
+use super::login::{Ends, Facts, NO_SERVER_TLS, Step, Verdict, over, while_awaited};
 use super::shared::Shared;
 use super::tls::{ALPN, ClientTls, PATIENCE, ServerTls, Verify};
 use super::watch::Watch;
@@ -165,7 +165,11 @@ impl Meeting<'_, '_> {
 
     async fn dial(&mut self) -> Step<()> {
         self.ends.server = None;
-        let Some(reached) = self.shared.dialer.dial(self.facts.accepted, &mut self.facts.dials).await else {
+        let dialling = self.shared.dialer.dial(self.facts.accepted, &mut self.facts.dials);
+        let Some(reached) = while_awaited(self.ends.client.as_ref(), dialling).await else {
+            return self.left(Ending::NoServer);
+        };
+        let Some(reached) = reached else {
             self.watch.look_at_first_bytes();
             let message = "pgwhy could not reach the database server (see pgwhy's report)";
             return Err(Box::new(Verdict::Refused(Ending::NoServer, "08001", message)));
@@ -173,6 +177,13 @@ impl Meeting<'_, '_> {
         self.facts.reached(&reached);
         self.ends.server = Some(Stream::Plain(reached.socket));
         Ok(())
+    }
+
+    /// The client is gone, and nobody has answered it.
+    fn left<T>(&mut self, ending: Ending) -> Step<T> {
+        self.watch.look_at_first_bytes();
+        self.watch.note_close(Side::Client, Close::Eof);
+        over(ending)
     }
 
     async fn plain_server(&mut self) -> Step<()> {
@@ -187,9 +198,12 @@ impl Meeting<'_, '_> {
         let mut packet = Vec::with_capacity(ENCRYPTION_REQUEST);
         request.encode(&mut packet);
         let mut answer = [0; 16];
-        let count = match server.write_all(&packet).await {
-            Ok(()) => server.read(&mut answer).await,
-            Err(error) => Err(error),
+        let asked = async {
+            server.write_all(&packet).await?;
+            server.read(&mut answer).await
+        };
+        let Some(count) = while_awaited(self.ends.client.as_ref(), asked).await else {
+            return self.left(Ending::Closed);
         };
         self.awaits(None);
         match count {
@@ -323,7 +337,10 @@ impl Meeting<'_, '_> {
                 }
             }
         } else {
-            connecting.await
+            match while_awaited(self.ends.client.as_ref(), connecting).await {
+                Some(connected) => connected,
+                None => return self.left(Ending::Closed),
+            }
         };
         self.awaits(None);
         match connected {
@@ -467,7 +484,10 @@ impl Meeting<'_, '_> {
         let host = self.facts.host.clone();
         let asked = self.watch.observer.legs().client.as_ref().and_then(|client| client.server_name.clone());
         self.awaits(Some(Awaits::ServerTls));
-        let connected = connector.connect(socket, &host, asked.as_deref(), verify, self.facts.accepted).await;
+        let connecting = connector.connect(socket, &host, asked.as_deref(), verify, self.facts.accepted);
+        let Some(connected) = while_awaited(self.ends.client.as_ref(), connecting).await else {
+            return self.left(Ending::Closed);
+        };
         self.awaits(None);
         match connected {
             Ok((stream, mut seen)) => {

@@ -1,6 +1,8 @@
 //! What a login under way carries along: its facts, its two ends, and what became of it.
 
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::time::sleep;
 
 use crate::handshake::{Attention, Observer};
 use crate::wire::first::First;
@@ -72,6 +74,26 @@ pub(super) struct Ends {
     pub(super) client: Option<Stream>,
     pub(super) server: Option<Stream>,
 }
+
+/// Does what a client waits for, unless it leaves and does not get it within [`LEFT`].
+pub(super) async fn while_awaited<T>(client: Option<&Stream>, work: impl Future<Output = T>) -> Option<T> {
+    let left = async {
+        match client {
+            Some(client) => client.ended().await,
+            None => std::future::pending().await,
+        }
+        sleep(LEFT).await;
+    };
+    tokio::select! {
+        biased;
+        done = work => Some(done),
+        () = left => None,
+    }
+}
+
+/// How long a login goes on whose client has closed: it may be half-closed, and a server that says nothing
+/// would keep it until the deadline.
+pub(super) const LEFT: Duration = Duration::from_secs(5);
 
 /// A step on the way to the verdict, or the verdict that it has met.
 pub(super) type Step<T> = Result<T, Box<Verdict>>;

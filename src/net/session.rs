@@ -15,7 +15,7 @@ use super::endpoint::{PeerAddr, Socket, Stream};
 use super::guard::{Guard, Totals};
 use super::legs::{self, Met};
 use super::limits::{LoginPermit, Permit};
-use super::login::{Ends, Facts, Verdict};
+use super::login::{Ends, Facts, LEFT, Verdict};
 use super::sasl;
 use super::shared::{Phase, Registry, Shared};
 use super::watch::{Pause, Watch};
@@ -443,10 +443,6 @@ const CANCEL_KEY: usize = 8;
 
 /// How long both sides have for their teardown after a verdict that ends the connection.
 const LINGER: Duration = Duration::from_secs(10);
-
-/// How long a login goes on whose client has closed: it may be half-closed, and a server that says nothing
-/// would keep it until the deadline.
-const LEFT: Duration = Duration::from_secs(5);
 
 /// How long a server may take to close after the client of a new session has ended.
 const PARTING: Duration = Duration::from_secs(1);

@@ -46,8 +46,10 @@ pub enum At {
     Fake(Behaviour),
     /// A port where nobody listens.
     Nobody,
-    /// A listener whose queue is full: SYNs vanish.
+    /// A listener whose queue is full: SYNs vanish; we wait two seconds for it.
     Blackhole,
+    /// The same, for which we wait as long as the system does.
+    BlackholeForEver,
     /// This text, whatever it means.
     Text(&'static str),
 }

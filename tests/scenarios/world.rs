@@ -142,7 +142,7 @@ impl World {
             At::German => {
                 self.german.get_or_init(start("german", Plan { german: true, tls: true, ..self.plan() }))
             }
-            At::Fake(_) | At::Nobody | At::Blackhole | At::Text(_) => return None,
+            At::Fake(_) | At::Nobody | At::Blackhole | At::BlackholeForEver | At::Text(_) => return None,
         };
         Some(server)
     }
@@ -166,6 +166,7 @@ impl World {
             }
             At::Nobody => Upstream::Port(nobody.insert(Port::reserve()).number),
             At::Blackhole => Upstream::Text(format!("host=127.0.0.1 port={} connect_timeout=2", blackhole())),
+            At::BlackholeForEver => Upstream::Text(format!("host=127.0.0.1 port={}", blackhole())),
             At::Text(text) => Upstream::Text(text.to_owned()),
             At::Bouncer => Upstream::Port(*self.bouncer.get_or_init(|| self.start_bouncer(100))),
             At::SmallBouncer => {

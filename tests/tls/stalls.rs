@@ -135,55 +135,87 @@ fn a_client_that_stalls_in_any_flight_is_ended() {
     }
 }
 
+/// Begins a login as far as it goes; for an answer to the SSLRequest it waits so long.
+fn begin(proxy: &Proxy, mode: &str, patience: Duration) -> TcpStream {
+    let mut stream = TcpStream::connect(proxy.addr).unwrap();
+    stream.set_read_timeout(Some(patience)).unwrap();
+    let mut first = Vec::new();
+    if mode.contains("allow") {
+        first = startup(V3, &[("user", "app")]);
+    } else {
+        stream.write_all(SSL_REQUEST).unwrap();
+        let mut answer = [0];
+        if stream.read(&mut answer).is_ok_and(|count| count == 1) {
+            hello().write_tls(&mut first).unwrap();
+        }
+    }
+    // Who is ended already takes nothing more.
+    let _ = stream.write_all(&first);
+    stream
+}
+
+/// Servers that fall silent, and where.
+const STALLS: [(&str, Behaviour); 4] = [
+    ("no answer to the SSLRequest", |wire| {
+        wire.read(SSL_REQUEST.len())?;
+        wire.read_to_end().map(drop)
+    }),
+    ("no ServerHello", |wire| {
+        wire.read(SSL_REQUEST.len())?;
+        wire.send(b"S")?;
+        wire.read_to_end().map(drop)
+    }),
+    ("half a record", |wire| {
+        wire.read(SSL_REQUEST.len())?;
+        wire.send(b"S")?;
+        wire.read(5)?;
+        wire.send(b"\x16\x03\x03\x10\0\x02\0")?;
+        wire.read_to_end().map(drop)
+    }),
+    ("a warning and nothing else", |wire| {
+        wire.read(SSL_REQUEST.len())?;
+        wire.send(b"S")?;
+        wire.read(5)?;
+        wire.send(b"\x15\x03\x03\0\x02\x01\x70")?;
+        wire.read_to_end().map(drop)
+    }),
+];
+
+#[test]
+fn a_client_that_gives_a_silent_server_up_is_reported_soon() {
+    let own = files().fill("--tls-cert {good.crt} --tls-key {good.key}");
+    std::thread::scope(|scope| {
+        for (claim, behaviour) in STALLS {
+            for mode in ["--client-tls open", "--client-tls allow --server-tls require"] {
+                let own = &own;
+                scope.spawn(move || {
+                    let fake = FakeServer::start(behaviour);
+                    let args: Vec<String> = format!("{mode} {own}").split(' ').map(str::to_owned).collect();
+                    let proxy = Proxy::start(&fake.addr.to_string(), &args);
+                    drop(begin(&proxy, mode, Duration::from_secs(1)));
+                    let seen = proxy.wait_handshakes(1, DEADLINE);
+                    assert_eq!(seen.len(), 1, "{claim}, {mode}: it waits for the login deadline");
+                    let cause = if claim.contains("SSLRequest") { "no_answer" } else { "tls_cut" };
+                    let expected = (cause, "server", "likely");
+                    let word = |field: &str| seen[0][field].as_str().unwrap_or_default();
+                    assert_eq!((word("cause"), word("leg"), word("confidence")), expected, "{claim}, {mode}");
+                });
+            }
+        }
+    });
+}
+
 #[test]
 fn a_server_that_stalls_in_any_flight_is_ended() {
-    let stalls: [(&str, Behaviour); 4] = [
-        ("no answer to the SSLRequest", |wire| {
-            wire.read(SSL_REQUEST.len())?;
-            wire.read_to_end().map(drop)
-        }),
-        ("no ServerHello", |wire| {
-            wire.read(SSL_REQUEST.len())?;
-            wire.send(b"S")?;
-            wire.read_to_end().map(drop)
-        }),
-        ("half a record", |wire| {
-            wire.read(SSL_REQUEST.len())?;
-            wire.send(b"S")?;
-            wire.read(5)?;
-            wire.send(b"\x16\x03\x03\x10\0\x02\0")?;
-            wire.read_to_end().map(drop)
-        }),
-        ("a warning and nothing else", |wire| {
-            wire.read(SSL_REQUEST.len())?;
-            wire.send(b"S")?;
-            wire.read(5)?;
-            wire.send(b"\x15\x03\x03\0\x02\x01\x70")?;
-            wire.read_to_end().map(drop)
-        }),
-    ];
     let own = files().fill("--tls-cert {good.crt} --tls-key {good.key}");
-    for (claim, behaviour) in stalls {
+    for (claim, behaviour) in STALLS {
         for mode in ["--client-tls open", "--client-tls allow --server-tls require", "--client-tls auto"] {
             let fake = FakeServer::start(behaviour);
             let args = format!("{mode} {own} --login-timeout 1500ms");
             let args: Vec<String> = args.split(' ').map(str::to_owned).collect();
             let proxy = Proxy::start(&fake.addr.to_string(), &args);
             let began = Instant::now();
-            let mut stream = TcpStream::connect(proxy.addr).unwrap();
-            stream.set_read_timeout(Some(DEADLINE)).unwrap();
-            let mut first = Vec::new();
-            if mode.contains("allow") {
-                first = startup(V3, &[("user", "app")]);
-            } else {
-                stream.write_all(SSL_REQUEST).unwrap();
-                let mut answer = [0];
-                if stream.read(&mut answer).is_ok_and(|count| count == 1) {
-                    hello().write_tls(&mut first).unwrap();
-                }
-            }
-            // Who is ended already takes nothing more.
-            let _ = stream.write_all(&first);
+            let mut stream = begin(&proxy, mode, DEADLINE);
             let _ = stream.read_to_end(&mut Vec::new());
             let took = began.elapsed();
             let seen = proxy.wait_handshakes(1, DEADLINE);

@@ -50,6 +50,11 @@ fn the_way_there() -> Vec<Row> {
             .args(&["--login-timeout", "1s"])
             .expect(failed("connect", "connect_timeout").provable()),
         row("SYNs vanish").at(At::Blackhole).expect(failed("connect", "connect_timeout").provable()),
+        row("SYNs vanish, and the client gives up long before we do")
+            .at(At::BlackholeForEver)
+            .args(&["--login-timeout", "10m"])
+            .option("connect_timeout", "2")
+            .expect(failed("connect", "connect_timeout").provable()),
     ]
 }
 
