@@ -5,13 +5,17 @@ use std::io::{self, IsTerminal as _, Read as _};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
+use super::admin::{self, Admin};
 use super::cli::Format;
 use super::{Failure, output};
+use crate::diagnose::admin::AdminFacts;
+use crate::diagnose::rules::learn_memberships;
 use crate::hba::{
     self, ClientCert, ClientName, Connection, Decision, FileError, Files, HbaFile, IdentFile, Interface,
     Kind, MapDecision, Problem, Replication, Severity, Source, Verdict, World,
@@ -69,6 +73,10 @@ pub struct HbaArgs {
     /// The members of a role, for +role and samerole; repeatable
     #[arg(long, value_name = "ROLE=USER,USER…", value_parser = member)]
     pub member: Vec<(String, Vec<String>)>,
+    /// A connection of an administrator, asked which roles the user is a member of
+    #[arg(long, value_name = "CONNINFO", requires = "addr")]
+    pub admin: Option<String>,
+
 
     /// The name that the server's resolver finds for the client's address, for lines with a host name
     #[arg(long, value_name = "NAME", requires = "addr")]
@@ -148,9 +156,13 @@ pub(super) fn run(args: &HbaArgs) -> Result<ExitCode, Failure> {
     let once = |path: &Path| if path == args.file { Ok(top.clone()) } else { read(path) };
     let files = Files { read: &once, list: &list };
     let file = hba::parse(&args.file, &files, &server);
+    let facts = administrator(args)?;
     let ident = args.ident.as_deref().map(|path| hba::parse_ident(path, &files, &server));
     let decided = connection(args).map(|connection| {
-        let world = world(args);
+        let mut world = world(args);
+        if let Some(facts) = &facts {
+            learn_memberships(&mut world.roles, &file, Some(connection.database.clone()), facts);
+        }
         let decision = hba::decide(&file, &connection, &world);
         let mapped =
             ident.as_ref().and_then(|ident| mapped(args, &file, ident, &connection, &decision, &world));
@@ -236,6 +248,14 @@ fn world(args: &HbaArgs) -> World {
     world.interfaces = (!args.interface.is_empty()).then(|| args.interface.clone());
     world
 }
+/// What the server says about the role. Where it says nothing, that is told, and the answer without it is less
+/// certain.
+fn administrator(args: &HbaArgs) -> Result<Option<Arc<AdminFacts>>, Failure> {
+    let (Some(text), Some(user)) = (&args.admin, &args.user) else { return Ok(None) };
+    let admin = Admin::new(text).map_err(|problem| Failure::usage(format!("--admin: {problem}")))?;
+    Ok(admin.ask(user, args.database.as_deref().unwrap_or_default(), admin::DEADLINE).ok())
+}
+
 
 fn mapped(
     args: &HbaArgs,
@@ -452,7 +472,7 @@ fn answer(decision: &Decision) -> String {
 /// How to give a missing fact.
 fn option_for(fact: &hba::Missing) -> &'static str {
     match fact {
-        hba::Missing::Membership(_) | hba::Missing::RoleExists(_) => "  (--member ROLE=USER,…)",
+        hba::Missing::Membership(_) | hba::Missing::RoleExists(_) => "  (--member ROLE=USER,…, or --admin)",
         hba::Missing::ClientName | hba::Missing::NameAddresses(_) => "  (--client-name NAME)",
         hba::Missing::Interfaces => "  (--interface ADDR/BITS)",
         _ => "",
