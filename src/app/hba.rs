@@ -374,6 +374,13 @@ impl Report<'_> {
         let _ = writeln!(
             out,
             "{}: {lines} lines that count, {errors} errors, {warnings} warnings, {infos} notes. PostgreSQL {} {verdict}.",
+            match lines {
+                1 => "1 line that counts".to_owned(),
+                _ => format!("{lines} lines that count"),
+            },
+            counted(errors, "error"),
+            counted(warnings, "warning"),
+            counted(infos, "note"),
             visible(&self.args.file.to_string_lossy()),
             self.file.version,
         );
@@ -435,6 +442,10 @@ impl Report<'_> {
         }
     }
 }
+fn counted(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
 
 fn described(connection: &Connection) -> String {
     let from = match connection.address {
