@@ -21,9 +21,20 @@ const PLANTED: &str = "Planted-5ecret";
 
 #[test]
 fn every_command_has_help_that_fits_a_terminal() {
-    for command in
-        ["", "proxy", "show", "diff", "report", "replay", "hba", "explain", "demo", "completions", "man"]
-    {
+    for command in [
+        "",
+        "proxy",
+        "show",
+        "diff",
+        "report",
+        "replay",
+        "hba",
+        "ca",
+        "explain",
+        "demo",
+        "completions",
+        "man",
+    ] {
         for flag in ["-h", "--help"] {
             let arguments: Vec<&str> = [command, flag].into_iter().filter(|word| !word.is_empty()).collect();
             let run = run(&arguments);
@@ -31,13 +42,30 @@ fn every_command_has_help_that_fits_a_terminal() {
             assert!(run.out.contains("Usage: pgwhy"), "{arguments:?}: {}", run.out);
             let long = run.out.lines().find(|line| line.chars().count() > 100);
             assert_eq!(long, None, "{arguments:?}: a line of help is too long");
-            assert!(!run.out.contains("\nis\n"), "{arguments:?}: a paragraph is broken twice:\n{}", run.out);
+            assert_eq!(broken_twice(&run.out), None, "{arguments:?}");
+            let examples = run.out.lines().skip_while(|line| *line != "Examples:").skip(1);
+            let torn = examples.take_while(|line| !line.is_empty()).find(|line| !line.starts_with("  "));
+            assert_eq!(torn, None, "{arguments:?}: an example is one line");
         }
     }
     let help = run(&["proxy", "--help"]).out;
     for said in ["DATABASE_URL", "127.0.0.1:7432", "60s", "1000", "200", "one a core", "SIGTERM"] {
         assert!(help.contains(said), "the help of proxy says {said}:\n{help}");
     }
+}
+
+/// A line of a paragraph that ended although the next one's first word had room on it.
+fn broken_twice(help: &str) -> Option<&str> {
+    let text = |line: &str| !line.is_empty() && !line.starts_with(' ') && !line.ends_with(':');
+    let lines: Vec<&str> = help.lines().collect();
+    lines
+        .windows(2)
+        .filter(|pair| pair.iter().all(|line| text(line)))
+        .map(|pair| (pair[0], pair[1]))
+        .find_map(|(line, next)| {
+            let word = next.split(' ').next().unwrap_or_default();
+            (line.chars().count() + 1 + word.chars().count() <= 100).then_some(line)
+        })
 }
 
 #[test]
@@ -172,6 +200,104 @@ fn a_wrong_password_file_is_told_and_a_password_in_its_place_is_not_repeated() {
     fs::write(home.path().join("empty"), "").unwrap();
     fs::write(home.path().join("binary"), [&b"\xff\xfe"[..], PLANTED.as_bytes()].concat()).unwrap();
     for (file, said) in
+/// The proxy with so many open files.
+fn with_open_files(limit: &str, home: &Path, more: &[&str]) -> Command {
+    let mut shell = at_home(Command::new("sh"), home);
+    shell.args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_pgwhy")]);
+    shell.args(["proxy", "-u", "127.0.0.1:1", "-l", "127.0.0.1:0"]).args(more);
+    shell
+}
+
+#[test]
+fn too_few_open_files_are_told_with_their_mend() {
+    let home = TempDir::new().unwrap();
+    let start = |limit: &str, more: &[&str]| with_open_files(limit, home.path(), more);
+    let few = Run::of(start("64", &[]));
+    assert_eq!(few.code, Some(1), "{}{}", few.out, few.err);
+    few.says(&["open files", "64", "ulimit -n", "LimitNOFILE"]);
+    // Who gives a number is served, and told.
+    let told = Proxy::start(start("100", &["--max-connections", "1000"])).stop();
+    told.says(&["--max-connections 1000", "100", "ulimit -n"]);
+    let threads = Run::of(start("100", &["--threads", "1000"]));
+    assert_eq!(threads.code, Some(1), "{}", threads.err);
+    threads.says(&["open files", "--threads"]);
+}
+
+/// They come and go many times in a second: that is one message, and no login is forgotten.
+#[test]
+fn open_files_that_run_out_are_told_once() {
+    let home = TempDir::new().unwrap();
+    let mut proxy = Proxy::start(with_open_files(
+        "60",
+        home.path(),
+        &["--max-connections", "1000", "--login-timeout", "1s", "--drain-timeout", "0"],
+    ));
+    let silent: Vec<TcpStream> = (0..100).map(|_| TcpStream::connect(proxy.addr).unwrap()).collect();
+    for _ in &silent {
+        let mut line = String::new();
+        proxy.out.read_line(&mut line).unwrap();
+        assert!(line.contains("startup_timeout"), "{line}");
+    }
+    let told = proxy.stop();
+    told.says(&["accept failed", "ulimit -n"]);
+    assert_eq!(told.err.matches("accept failed").count(), 1, "{}", told.err);
+}
+
+#[test]
+fn half_a_startup_packet_is_told_as_that() {
+    let mut proxy = {
+        let home = TempDir::new().unwrap();
+        let mut command = pgwhy(home.path());
+        command.args(["proxy", "-u", "127.0.0.1:1", "-l", "127.0.0.1:0"]);
+        Proxy::start(command)
+    };
+    TcpStream::connect(proxy.addr).unwrap().write_all(b"\0\0\0\x20\0\x03\0\0user\0").unwrap();
+    let mut line = String::new();
+    proxy.out.read_line(&mut line).unwrap();
+    assert!(line.contains("13 bytes of a startup packet came"), "{line}");
+    assert!(
+        line.contains(r#"{"step":"startup","leg":"client","ok":false"#),
+        "it was the client's turn: {line}"
+    );
+    assert!(!line.contains("server's last message"), "no server has said anything: {line}");
+    proxy.stop();
+}
+
+#[test]
+fn what_is_given_beside_the_wire_is_tried_at_the_start() {
+    let home = TempDir::new().unwrap();
+    fs::create_dir(home.path().join("directory")).unwrap();
+    fs::write(home.path().join("garbage"), "no list").unwrap();
+    let made = pgwhy(home.path()).args(["ca", "--dir", "authority"]).output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let authority = fs::read_dir(home.path().join("authority")).unwrap().map(|entry| entry.unwrap().path());
+    let authority = authority.filter(|path| path.extension().is_some_and(|end| end == "crt")).max().unwrap();
+    let check = |arguments: &[&str], said: &[&str]| {
+        let mut command = pgwhy(home.path());
+        command.args(["proxy", "-u", "db.example", "-l", "127.0.0.1:0"]).args(arguments);
+        let run = Run::of(command);
+        run.is_usage(said);
+        assert_eq!(run.err.lines().count(), 1, "{arguments:?}: {}", run.err);
+    };
+    check(&["--hba", "directory"], &["--hba directory", "directory"]);
+    let authority = authority.to_str().unwrap();
+    let revoked = ["--server-tls", "verify-ca", "--server-ca", authority, "--server-crl", "garbage"];
+    check(&revoked, &["--server-crl garbage", "BEGIN X509 CRL"]);
+    check(&["--client-tls", "verify-full"], &["--tls-client-ca"]);
+}
+
+#[test]
+fn a_full_standard_output_is_named() {
+    for arguments in [&["explain"][..], &["man"], &["completions", "bash"], &["hba", "/dev/null"]] {
+        let home = TempDir::new().unwrap();
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let done = pgwhy(home.path()).args(arguments).stdout(full).output().unwrap();
+        let error = String::from_utf8(done.stderr).unwrap();
+        assert_eq!(done.status.code(), Some(1), "{arguments:?}: {error}");
+        assert!(error.contains("standard output: No space left"), "{arguments:?}: {error}");
+    }
+}
+
         [(PLANTED, "no file"), ("empty", "empty first line"), ("binary", "not UTF-8"), (".", "directory")]
     {
         let mut command = pgwhy(home.path());

@@ -25,10 +25,9 @@ use crate::report::escape::visible;
 /// Options of `pgwhy hba`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Without a connection the file is looked through for mistakes. With one, the deciding line is printed,
-and for each line before it why it did not match. What would have to be known to be certain (members
-of roles, the name of the client's address) is asked for by name.
-Exit code: 0 nothing wrong, 1 a mistake or a login refused, 2 asked wrongly.
+Without a connection the file is looked through for mistakes. With one, the deciding line is printed, \
+and for each line before it why it did not match. What would have to be known to be certain (members \
+of roles, the name of the client's address) is asked for by name. Exit code: 0 nothing wrong, 1 a mistake or a login refused, 2 asked wrongly.
 
 Examples:
   pgwhy hba /etc/postgresql/16/main/pg_hba.conf --pg-version 16
@@ -73,10 +72,10 @@ pub struct HbaArgs {
     /// The members of a role, for +role and samerole; repeatable
     #[arg(long, value_name = "ROLE=USER,USER…", value_parser = member)]
     pub member: Vec<(String, Vec<String>)>,
+
     /// A connection of an administrator, asked which roles the user is a member of
     #[arg(long, value_name = "CONNINFO", requires = "addr")]
     pub admin: Option<String>,
-
 
     /// The name that the server's resolver finds for the client's address, for lines with a host name
     #[arg(long, value_name = "NAME", requires = "addr")]
@@ -156,8 +155,8 @@ pub(super) fn run(args: &HbaArgs) -> Result<ExitCode, Failure> {
     let once = |path: &Path| if path == args.file { Ok(top.clone()) } else { read(path) };
     let files = Files { read: &once, list: &list };
     let file = hba::parse(&args.file, &files, &server);
-    let facts = administrator(args)?;
     let ident = args.ident.as_deref().map(|path| hba::parse_ident(path, &files, &server));
+    let facts = administrator(args)?;
     let decided = connection(args).map(|connection| {
         let mut world = world(args);
         if let Some(facts) = &facts {
@@ -248,6 +247,7 @@ fn world(args: &HbaArgs) -> World {
     world.interfaces = (!args.interface.is_empty()).then(|| args.interface.clone());
     world
 }
+
 /// What the server says about the role. Where it says nothing, that is told, and the answer without it is less
 /// certain.
 fn administrator(args: &HbaArgs) -> Result<Option<Arc<AdminFacts>>, Failure> {
@@ -255,7 +255,6 @@ fn administrator(args: &HbaArgs) -> Result<Option<Arc<AdminFacts>>, Failure> {
     let admin = Admin::new(text).map_err(|problem| Failure::usage(format!("--admin: {problem}")))?;
     Ok(admin.ask(user, args.database.as_deref().unwrap_or_default(), admin::DEADLINE).ok())
 }
-
 
 fn mapped(
     args: &HbaArgs,
@@ -373,7 +372,8 @@ impl Report<'_> {
         // Writing to a String can't fail.
         let _ = writeln!(
             out,
-            "{}: {lines} lines that count, {errors} errors, {warnings} warnings, {infos} notes. PostgreSQL {} {verdict}.",
+            "{}: {}, {}, {}, {}. PostgreSQL {} {verdict}.",
+            visible(&self.args.file.to_string_lossy()),
             match lines {
                 1 => "1 line that counts".to_owned(),
                 _ => format!("{lines} lines that count"),
@@ -381,7 +381,6 @@ impl Report<'_> {
             counted(errors, "error"),
             counted(warnings, "warning"),
             counted(infos, "note"),
-            visible(&self.args.file.to_string_lossy()),
             self.file.version,
         );
     }
@@ -442,10 +441,10 @@ impl Report<'_> {
         }
     }
 }
+
 fn counted(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
-
 
 fn described(connection: &Connection) -> String {
     let from = match connection.address {
