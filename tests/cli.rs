@@ -81,6 +81,7 @@ fn what_is_not_understood_is_usage_and_names_what_is_meant() {
     check(&["proxy", "--max-connections", "0"], &["at least 1"]);
     check(&["proxy", "--threads", "0"], &["at least 1"]);
     check(&["proxy", "--threads", "many"], &["whole number"]);
+    check(&["proxy", "--max-connections", "99999999999999999999999"], &["too large"]);
     check(&["completions", "tcsh"], &["bash"]);
     check(&["man", "nonsense"], &["nonsense", "--help"]);
 }
@@ -150,6 +151,8 @@ fn a_connection_string_in_the_wrong_place_is_not_repeated() {
         run(&["proxy", &format!("--format={wrong}")]).is_usage(&["--upstream"]);
         run(&["proxy", "-u", "db.example", "--listen", wrong]).is_usage(&["--upstream"]);
         run(&["explain", wrong]).is_usage(&["pgwhy explain"]);
+        run(&["replay", "x.pcapng", "--to", wrong]).is_usage(&["--to", "host:port"]);
+        run(&["replay", "x.pcapng", "--listen", wrong]).is_usage(&["--listen", "host:port"]);
     }
 }
 
@@ -189,17 +192,14 @@ fn an_address_that_can_not_be_had_is_a_failure_with_its_mend() {
     let run = run(&["proxy", "-u", "db.example", "-l", &addr]);
     assert_eq!(run.code, Some(1), "{}", run.err);
     run.says(&[&addr, "in use", "--listen"]);
+    let second = self::run(&["proxy", "-u", "db.example", "-l", "127.0.0.1:0", "-l", &addr]);
+    second.says(&[&format!("can't listen on {addr}: "), "in use"]);
+    assert!(!second.err.contains("127.0.0.1:0"), "only the one at fault is named: {}", second.err);
     let missing = self::run(&["proxy", "-u", "db.example", "-l", "/nonexistent/directory/socket"]);
     assert_eq!(missing.code, Some(1), "{}", missing.err);
     missing.says(&["/nonexistent/directory/socket", "directory does not exist"]);
 }
 
-#[test]
-fn a_wrong_password_file_is_told_and_a_password_in_its_place_is_not_repeated() {
-    let home = TempDir::new().unwrap();
-    fs::write(home.path().join("empty"), "").unwrap();
-    fs::write(home.path().join("binary"), [&b"\xff\xfe"[..], PLANTED.as_bytes()].concat()).unwrap();
-    for (file, said) in
 /// The proxy with so many open files.
 fn with_open_files(limit: &str, home: &Path, more: &[&str]) -> Command {
     let mut shell = at_home(Command::new("sh"), home);
@@ -298,6 +298,12 @@ fn a_full_standard_output_is_named() {
     }
 }
 
+#[test]
+fn a_wrong_password_file_is_told_and_a_password_in_its_place_is_not_repeated() {
+    let home = TempDir::new().unwrap();
+    fs::write(home.path().join("empty"), "").unwrap();
+    fs::write(home.path().join("binary"), [&b"\xff\xfe"[..], PLANTED.as_bytes()].concat()).unwrap();
+    for (file, said) in
         [(PLANTED, "no file"), ("empty", "empty first line"), ("binary", "not UTF-8"), (".", "directory")]
     {
         let mut command = pgwhy(home.path());
@@ -343,6 +349,19 @@ fn the_server_is_found_in_the_environment_in_the_file_and_in_pg_variables() {
     let mut command = pgwhy(home.path());
     command.arg("proxy");
     Run::of(command).is_usage(&["DATABASE_URL", ".env does not set it"]);
+}
+
+#[test]
+fn an_env_file_that_can_not_be_read_is_named() {
+    let check = |make: &dyn Fn(&Path), said: &str| {
+        let home = TempDir::new().unwrap();
+        make(&home.path().join(".env"));
+        let mut command = pgwhy(home.path());
+        command.arg("proxy");
+        Run::of(command).is_usage(&["./.env", said, "--upstream"]);
+    };
+    check(&|path| fs::create_dir(path).unwrap(), "directory");
+    check(&|path| fs::write(path, b"DATABASE_URL=postgres://u:\xff@h/d\n").unwrap(), "not UTF-8");
 }
 
 #[test]
@@ -423,7 +442,10 @@ fn a_pipe_gets_no_colour() {
 
 /// The program in an empty home, with nothing of ours in its environment.
 fn pgwhy(home: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pgwhy"));
+    at_home(Command::new(env!("CARGO_BIN_EXE_pgwhy")), home)
+}
+
+fn at_home(mut command: Command, home: &Path) -> Command {
     for (name, _) in std::env::vars_os() {
         let name_text = name.to_string_lossy();
         if name_text.starts_with("PG") || ["DATABASE_URL", "NO_COLOR"].contains(&&*name_text) {

@@ -31,8 +31,8 @@ use std::time::{Duration, SystemTime};
 
 pub use dial::{DialAttempt, DialError};
 pub use endpoint::{Listen, PeerAddr, Upstream, UpstreamHost};
-pub use limits::{Limits, Which};
-pub use proxy::{Config, Proxy, ProxyHandle};
+pub use limits::{Limits, Which, open_files};
+pub use proxy::{Config, Proxy, ProxyHandle, StartError};
 pub use tls::{ClientTls, Identity, IdentityError, Login, OwnTls, Roots, RootsError, ServerTls, TlsConfig};
 
 use crate::handshake::{Chunk, Close, Record, Side};
