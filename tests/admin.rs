@@ -66,6 +66,43 @@ fn ask(admin: &Admin, user: &str, database: &str) -> Arc<AdminFacts> {
 }
 
 #[test]
+fn the_hba_command_asks_for_memberships() {
+    let server = trusting(Version::V15);
+    let file = support::keeper::Scratch::new();
+    let path = file.path().join("pg_hba.conf");
+    std::fs::write(&path, "host all +grand 10.0.0.0/8 reject\nhost samerole all 10.0.0.0/8 md5\n").unwrap();
+    let admin = format!("host='{}' port={} user=postgres", server.socket_dir().display(), server.port);
+    let decide = |user: &str, database: &str, admin: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_pgwhy"));
+        command.arg("hba").arg(&path).args(["--addr", "10.0.0.1", "--user", user, "--database", database]);
+        let output = command.args(["--format", "json", "--admin", admin]).output().unwrap();
+        let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let decision = &value["decision"];
+        (
+            decision["verdict"].as_str().unwrap().to_owned(),
+            decision["certain"].as_bool().unwrap(),
+            output.stderr,
+        )
+    };
+    for (user, database, verdict) in [
+        ("child", "postgres", "reject"),
+        ("normal", "grand", "no_entry"),
+        ("monitor", "pg_monitor", "asks"),
+        ("monitor", "monitor", "asks"),
+        ("missing", "missing", "no_entry"),
+    ] {
+        assert_eq!(
+            decide(user, database, &admin),
+            (verdict.into(), true, Vec::new()),
+            "{user} to {database}"
+        );
+    }
+    let (_, certain, told) = decide("child", "postgres", "postgres://a:hunter2@127.0.0.1:1/d");
+    let told = String::from_utf8(told).unwrap();
+    assert!(!certain && told.contains("--admin") && !told.contains("hunter2"), "{told}");
+}
+
+#[test]
 fn a_superuser_sees_every_kind_of_role() {
     for version in VERSIONS {
         let server = trusting(version);

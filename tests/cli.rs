@@ -21,9 +21,20 @@ const PLANTED: &str = "Planted-5ecret";
 
 #[test]
 fn every_command_has_help_that_fits_a_terminal() {
-    for command in
-        ["", "proxy", "show", "diff", "report", "replay", "hba", "explain", "demo", "completions", "man"]
-    {
+    for command in [
+        "",
+        "proxy",
+        "show",
+        "diff",
+        "report",
+        "replay",
+        "hba",
+        "ca",
+        "explain",
+        "demo",
+        "completions",
+        "man",
+    ] {
         for flag in ["-h", "--help"] {
             let arguments: Vec<&str> = [command, flag].into_iter().filter(|word| !word.is_empty()).collect();
             let run = run(&arguments);
@@ -31,13 +42,30 @@ fn every_command_has_help_that_fits_a_terminal() {
             assert!(run.out.contains("Usage: pgwhy"), "{arguments:?}: {}", run.out);
             let long = run.out.lines().find(|line| line.chars().count() > 100);
             assert_eq!(long, None, "{arguments:?}: a line of help is too long");
-            assert!(!run.out.contains("\nis\n"), "{arguments:?}: a paragraph is broken twice:\n{}", run.out);
+            assert_eq!(broken_twice(&run.out), None, "{arguments:?}");
+            let examples = run.out.lines().skip_while(|line| *line != "Examples:").skip(1);
+            let torn = examples.take_while(|line| !line.is_empty()).find(|line| !line.starts_with("  "));
+            assert_eq!(torn, None, "{arguments:?}: an example is one line");
         }
     }
     let help = run(&["proxy", "--help"]).out;
     for said in ["DATABASE_URL", "127.0.0.1:7432", "60s", "1000", "200", "one a core", "SIGTERM"] {
         assert!(help.contains(said), "the help of proxy says {said}:\n{help}");
     }
+}
+
+/// A line of a paragraph that ended although the next one's first word had room on it.
+fn broken_twice(help: &str) -> Option<&str> {
+    let text = |line: &str| !line.is_empty() && !line.starts_with(' ') && !line.ends_with(':');
+    let lines: Vec<&str> = help.lines().collect();
+    lines
+        .windows(2)
+        .filter(|pair| pair.iter().all(|line| text(line)))
+        .map(|pair| (pair[0], pair[1]))
+        .find_map(|(line, next)| {
+            let word = next.split(' ').next().unwrap_or_default();
+            (line.chars().count() + 1 + word.chars().count() <= 100).then_some(line)
+        })
 }
 
 #[test]
@@ -53,6 +81,7 @@ fn what_is_not_understood_is_usage_and_names_what_is_meant() {
     check(&["proxy", "--max-connections", "0"], &["at least 1"]);
     check(&["proxy", "--threads", "0"], &["at least 1"]);
     check(&["proxy", "--threads", "many"], &["whole number"]);
+    check(&["proxy", "--max-connections", "99999999999999999999999"], &["too large"]);
     check(&["completions", "tcsh"], &["bash"]);
     check(&["man", "nonsense"], &["nonsense", "--help"]);
 }
@@ -122,6 +151,8 @@ fn a_connection_string_in_the_wrong_place_is_not_repeated() {
         run(&["proxy", &format!("--format={wrong}")]).is_usage(&["--upstream"]);
         run(&["proxy", "-u", "db.example", "--listen", wrong]).is_usage(&["--upstream"]);
         run(&["explain", wrong]).is_usage(&["pgwhy explain"]);
+        run(&["replay", "x.pcapng", "--to", wrong]).is_usage(&["--to", "host:port"]);
+        run(&["replay", "x.pcapng", "--listen", wrong]).is_usage(&["--listen", "host:port"]);
     }
 }
 
@@ -161,9 +192,110 @@ fn an_address_that_can_not_be_had_is_a_failure_with_its_mend() {
     let run = run(&["proxy", "-u", "db.example", "-l", &addr]);
     assert_eq!(run.code, Some(1), "{}", run.err);
     run.says(&[&addr, "in use", "--listen"]);
+    let second = self::run(&["proxy", "-u", "db.example", "-l", "127.0.0.1:0", "-l", &addr]);
+    second.says(&[&format!("can't listen on {addr}: "), "in use"]);
+    assert!(!second.err.contains("127.0.0.1:0"), "only the one at fault is named: {}", second.err);
     let missing = self::run(&["proxy", "-u", "db.example", "-l", "/nonexistent/directory/socket"]);
     assert_eq!(missing.code, Some(1), "{}", missing.err);
     missing.says(&["/nonexistent/directory/socket", "directory does not exist"]);
+}
+
+/// The proxy with so many open files.
+fn with_open_files(limit: &str, home: &Path, more: &[&str]) -> Command {
+    let mut shell = at_home(Command::new("sh"), home);
+    shell.args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_pgwhy")]);
+    shell.args(["proxy", "-u", "127.0.0.1:1", "-l", "127.0.0.1:0"]).args(more);
+    shell
+}
+
+#[test]
+fn too_few_open_files_are_told_with_their_mend() {
+    let home = TempDir::new().unwrap();
+    let start = |limit: &str, more: &[&str]| with_open_files(limit, home.path(), more);
+    let few = Run::of(start("64", &[]));
+    assert_eq!(few.code, Some(1), "{}{}", few.out, few.err);
+    few.says(&["open files", "64", "ulimit -n", "LimitNOFILE"]);
+    // Who gives a number is served, and told.
+    let told = Proxy::start(start("100", &["--max-connections", "1000"])).stop();
+    told.says(&["--max-connections 1000", "100", "ulimit -n"]);
+    let threads = Run::of(start("100", &["--threads", "1000"]));
+    assert_eq!(threads.code, Some(1), "{}", threads.err);
+    threads.says(&["open files", "--threads"]);
+}
+
+/// They come and go many times in a second: that is one message, and no login is forgotten.
+#[test]
+fn open_files_that_run_out_are_told_once() {
+    let home = TempDir::new().unwrap();
+    let mut proxy = Proxy::start(with_open_files(
+        "60",
+        home.path(),
+        &["--max-connections", "1000", "--login-timeout", "1s", "--drain-timeout", "0"],
+    ));
+    let silent: Vec<TcpStream> = (0..100).map(|_| TcpStream::connect(proxy.addr).unwrap()).collect();
+    for _ in &silent {
+        let mut line = String::new();
+        proxy.out.read_line(&mut line).unwrap();
+        assert!(line.contains("startup_timeout"), "{line}");
+    }
+    let told = proxy.stop();
+    told.says(&["accept failed", "ulimit -n"]);
+    assert_eq!(told.err.matches("accept failed").count(), 1, "{}", told.err);
+}
+
+#[test]
+fn half_a_startup_packet_is_told_as_that() {
+    let mut proxy = {
+        let home = TempDir::new().unwrap();
+        let mut command = pgwhy(home.path());
+        command.args(["proxy", "-u", "127.0.0.1:1", "-l", "127.0.0.1:0"]);
+        Proxy::start(command)
+    };
+    TcpStream::connect(proxy.addr).unwrap().write_all(b"\0\0\0\x20\0\x03\0\0user\0").unwrap();
+    let mut line = String::new();
+    proxy.out.read_line(&mut line).unwrap();
+    assert!(line.contains("13 bytes of a startup packet came"), "{line}");
+    assert!(
+        line.contains(r#"{"step":"startup","leg":"client","ok":false"#),
+        "it was the client's turn: {line}"
+    );
+    assert!(!line.contains("server's last message"), "no server has said anything: {line}");
+    proxy.stop();
+}
+
+#[test]
+fn what_is_given_beside_the_wire_is_tried_at_the_start() {
+    let home = TempDir::new().unwrap();
+    fs::create_dir(home.path().join("directory")).unwrap();
+    fs::write(home.path().join("garbage"), "no list").unwrap();
+    let made = pgwhy(home.path()).args(["ca", "--dir", "authority"]).output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let authority = fs::read_dir(home.path().join("authority")).unwrap().map(|entry| entry.unwrap().path());
+    let authority = authority.filter(|path| path.extension().is_some_and(|end| end == "crt")).max().unwrap();
+    let check = |arguments: &[&str], said: &[&str]| {
+        let mut command = pgwhy(home.path());
+        command.args(["proxy", "-u", "db.example", "-l", "127.0.0.1:0"]).args(arguments);
+        let run = Run::of(command);
+        run.is_usage(said);
+        assert_eq!(run.err.lines().count(), 1, "{arguments:?}: {}", run.err);
+    };
+    check(&["--hba", "directory"], &["--hba directory", "directory"]);
+    let authority = authority.to_str().unwrap();
+    let revoked = ["--server-tls", "verify-ca", "--server-ca", authority, "--server-crl", "garbage"];
+    check(&revoked, &["--server-crl garbage", "BEGIN X509 CRL"]);
+    check(&["--client-tls", "verify-full"], &["--tls-client-ca"]);
+}
+
+#[test]
+fn a_full_standard_output_is_named() {
+    for arguments in [&["explain"][..], &["man"], &["completions", "bash"], &["hba", "/dev/null"]] {
+        let home = TempDir::new().unwrap();
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let done = pgwhy(home.path()).args(arguments).stdout(full).output().unwrap();
+        let error = String::from_utf8(done.stderr).unwrap();
+        assert_eq!(done.status.code(), Some(1), "{arguments:?}: {error}");
+        assert!(error.contains("standard output: No space left"), "{arguments:?}: {error}");
+    }
 }
 
 #[test]
@@ -217,6 +349,19 @@ fn the_server_is_found_in_the_environment_in_the_file_and_in_pg_variables() {
     let mut command = pgwhy(home.path());
     command.arg("proxy");
     Run::of(command).is_usage(&["DATABASE_URL", ".env does not set it"]);
+}
+
+#[test]
+fn an_env_file_that_can_not_be_read_is_named() {
+    let check = |make: &dyn Fn(&Path), said: &str| {
+        let home = TempDir::new().unwrap();
+        make(&home.path().join(".env"));
+        let mut command = pgwhy(home.path());
+        command.arg("proxy");
+        Run::of(command).is_usage(&["./.env", said, "--upstream"]);
+    };
+    check(&|path| fs::create_dir(path).unwrap(), "directory");
+    check(&|path| fs::write(path, b"DATABASE_URL=postgres://u:\xff@h/d\n").unwrap(), "not UTF-8");
 }
 
 #[test]
@@ -297,7 +442,10 @@ fn a_pipe_gets_no_colour() {
 
 /// The program in an empty home, with nothing of ours in its environment.
 fn pgwhy(home: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pgwhy"));
+    at_home(Command::new(env!("CARGO_BIN_EXE_pgwhy")), home)
+}
+
+fn at_home(mut command: Command, home: &Path) -> Command {
     for (name, _) in std::env::vars_os() {
         let name_text = name.to_string_lossy();
         if name_text.starts_with("PG") || ["DATABASE_URL", "NO_COLOR"].contains(&&*name_text) {

@@ -87,7 +87,7 @@ error[mask_missing]: a netmask is expected here, because 10.0.0.1 has no /length
   |
   = help: for this one address, write 10.0.0.1/32
 
--: 0 lines that count, 1 errors, 0 warnings, 0 notes. PostgreSQL 18 would refuse the whole file, and keep the rules it has.
+-: 0 lines that count, 1 error, 0 warnings, 0 notes. PostgreSQL 18 would refuse the whole file, and keep the rules it has.
 ";
     assert_eq!((code, out.as_str()), (1, expected));
     let (code, out, _) = run("local all /x peer\n", &["--pg-version", "15"]);
@@ -131,4 +131,11 @@ fn secrets_and_escapes_stay_inside() {
         assert!(!out.contains("hunter2") && !out.contains('\x1b'), "{out}");
         assert_eq!(err, "");
     }
+}
+
+#[test]
+fn a_byte_order_mark_is_named_as_the_mistake() {
+    let (code, out, _) = run("\u{feff}local all all trust\n", &["--format", "human"]);
+    assert_eq!(code, 1, "{out}");
+    assert!(out.contains("byte order mark") && out.contains("1 error, 0 warnings"), "{out}");
 }

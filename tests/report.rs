@@ -152,7 +152,7 @@ fn names_of_files_decide_and_nothing_is_overwritten_that_is_read() {
     let name = file.display().to_string();
     let link = path("link.html");
     std::os::unix::fs::symlink(&file, &link).unwrap();
-    let rows: [(&[&str], i32, &str); 8] = [
+    let rows: [(&[&str], i32, &str); 9] = [
         (&["-o", &path("a.html"), &name], 0, "8 failed"),
         (&["-o", &path("a.md"), &name], 0, "8 failed"),
         (&["-o", &path("a.pdf"), &name], 2, "--format"),
@@ -161,6 +161,8 @@ fn names_of_files_decide_and_nothing_is_overwritten_that_is_read() {
         (&["-o", &link, &name], 2, "that is the capture"),
         (&["-o", &path("none/a.html"), &name], 2, "No such file"),
         (&["-o", &path("c.html"), &name, "/nonexistent.pcap"], 2, "No such file"),
+        // Nothing could be read: the page that is there stays.
+        (&["-o", &path("a.html"), "/nonexistent.pcap"], 2, "No such file"),
     ];
     for (args, code, said) in rows {
         let (_, log, exit) = report(args);
@@ -168,7 +170,11 @@ fn names_of_files_decide_and_nothing_is_overwritten_that_is_read() {
     }
     assert_eq!(std::fs::read(&file).unwrap(), before);
     let read = |name: &str| std::fs::read_to_string(path(name)).unwrap();
-    assert!(read("a.html").starts_with("<!doctype html>") && read("a.md").starts_with("# "));
+    assert!(
+        read("a.html").starts_with("<!doctype html>")
+            && read("a.html").contains("<svg")
+            && read("a.md").starts_with("# ")
+    );
     assert!(read("b.pdf").starts_with("# ") && read("c.html").contains("<svg"));
     // Which logins are on it.
     let count = |args: &[&str]| {

@@ -151,3 +151,25 @@ fn a_password_in_the_users_place_is_not_repeated() {
         assert!(!holds(PLANTED), "{}", String::from_utf8_lossy(&captured));
     }
 }
+
+/// Beside the user's name: some servers and poolers read passwords from `options`.
+#[test]
+fn a_password_in_options_is_not_shown_among_the_differences() {
+    let server = server();
+    for format in ["json", "human"] {
+        let arguments = ["--format", format].map(String::from);
+        let mut proxy = Proxy::start_logging(&format!("127.0.0.1:{}", server.port), &arguments, "trace");
+        let login = |options: &str, password: &str| Login {
+            user: "scram".into(),
+            password: Some(password.into()),
+            database: Some("postgres".into()),
+            options: vec![("options", options.into())],
+            ..Login::default()
+        };
+        assert!(Who::Psql.log_in(proxy.addr, &login("-cgeqo=off", PLANTED)).ok);
+        assert!(!Who::Psql.log_in(proxy.addr, &login("-cmy.password=Pl4nted", "wrong")).ok);
+        let text = proxy.finish().join("\n") + &proxy.stderr();
+        assert!(text.contains("-cmy.password=*******"), "{format}: {text}");
+        assert!(!text.contains("Pl4nted"), "{format}: {text}");
+    }
+}

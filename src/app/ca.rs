@@ -15,11 +15,12 @@ use super::{Failure, print, stderr};
 /// Options of `pgwhy ca`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The proxy signs the certificates that it makes with this authority, where it is in its usual place. A
+The proxy signs the certificates that it makes with this authority, where it is in its usual place. A \
 client trusts it by its root certificate, for example:
   psql \"host=localhost port=7432 sslmode=verify-full sslrootcert=CA.CRT\"
   NODE_EXTRA_CA_CERTS=CA.CRT node app.js
-The key stays in the same directory, readable by you alone. Who has it can make certificates that your
+
+The key stays in the same directory, readable by you alone. Who has it can make certificates that your \
 clients believe: trust it where you debug, not everywhere.")]
 pub struct CaArgs {
     /// Where the authority is kept [default: $XDG_DATA_HOME/pgwhy or ~/.local/share/pgwhy]

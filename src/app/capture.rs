@@ -200,6 +200,9 @@ impl Recorder {
             }
             std::thread::sleep(Duration::from_millis(2));
         }
+        if !self.thread.is_finished() {
+            stderr::say("the capture is not whole: what it is written to takes no more");
+        }
         let dropped = self.dropped.load(Ordering::Relaxed);
         if dropped > 0 {
             stderr::say(format_args!("{dropped} parts of the capture were not written"));

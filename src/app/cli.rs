@@ -21,7 +21,7 @@ Examples:
   pgwhy demo                                   see it work: a dozen logins that fail
   pgwhy proxy --upstream \"$DATABASE_URL\"       then point the application at 127.0.0.1:7432
   pgwhy explain password_mismatch              the page of one cause
-  pgwhy hba pg_hba.conf                        mistakes in it; with --addr and --user, who may log in")]
+  pgwhy hba pg_hba.conf                        mistakes in it, or (--addr, --user) who may log in")]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -68,11 +68,11 @@ pub enum Command {
 /// Options of `pgwhy proxy`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The connection string may be a URL, key=value words, host:port, or a socket directory. Its
-password is never sent anywhere: it is only held against what clients send, to say how theirs
-differs. Reports go to standard output, the program's own log to standard error (PGWHY_LOG=debug
-for more). SIGTERM drains: no new connections, running ones go on until --drain-timeout; a second
-one ends them.
+The connection string may be a URL, a JDBC URL, key=value words, host:port, or a socket directory. Its \
+password is held against what clients send, to say how theirs differs, and goes nowhere but to the server: \
+as a SCRAM proof, where TLS is opened with it. Reports go to standard output, the program's own log to \
+standard error (PGWHY_LOG=debug for more). SIGTERM drains: no new connections, running ones go on until \
+--drain-timeout; a second one ends them.
 
 Examples:
   pgwhy proxy                                  in front of DATABASE_URL, on 127.0.0.1:7432
@@ -262,8 +262,8 @@ impl ContextArgs {
 /// Options of `pgwhy show`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Reads what tcpdump, Wireshark and sniffers in a cluster write, and pgwhy's own captures. A connection is
-PostgreSQL's by its first bytes, whatever its port. Reports go to standard output, a last line with
+Reads what tcpdump, Wireshark and sniffers in a cluster write, and pgwhy's own captures. A connection is \
+PostgreSQL's by its first bytes, whatever its port. Reports go to standard output, a last line with \
 counts to standard error. Exit code: 0, 1 if a failed login is shown, 2 if a file can't be read.
 
 Examples:
@@ -324,13 +324,13 @@ pub struct ChoiceArgs {
 /// Options of `pgwhy diff`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Of two captures: the last success in one against the first failure in the other, whichever has it; where both
-have only one kind, the last of each. Of one capture: its last success against its last failure. Exit code:
+Of two captures: the last success in one against the first failure in the other, whichever has it; where both \
+have only one kind, the last of each. Of one capture: its last success against its last failure. Exit code: \
 0 if they don't differ, 1 if they do, 2 if there is nothing to compare.
 
 Examples:
   pgwhy diff pgadmin.pcap prisma.pcap           works there, fails here
-  pgwhy diff both.pcap --user app               the last login of app that worked and the last that failed")]
+  pgwhy diff both.pcap --user app               of app: the last that worked, the last that failed")]
 pub struct DiffArgs {
     /// A capture (pcap or pcapng); - is standard input
     #[arg(value_name = "A")]
@@ -364,8 +364,8 @@ pub struct DiffArgs {
 /// Options of `pgwhy report`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The page is one file that needs no network and runs no script. Failed logins come first. Passwords, proofs and
-tokens are not on it, also where the capture holds them; names, addresses and the server's messages are. Exit
+The page is one file that needs no network and runs no script. Failed logins come first. Passwords, proofs and \
+tokens are not on it, also where the capture holds them; names, addresses and the server's messages are. Exit \
 code: 0 written, 2 if a file can't be read.
 
 Examples:
@@ -404,7 +404,7 @@ pub enum PageFormat {
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("side").required(true).args(["to", "listen"]))]
 #[command(after_help = "\
-A login that was encrypted can't be played. Exit code: 0 as recorded (or as far as a secret was needed),
+A login that was encrypted can't be played. Exit code: 0 as recorded (or as far as a secret was needed), \
 1 it went otherwise, 2 usage.
 
 Examples:
@@ -484,8 +484,9 @@ fn some_time(text: &str) -> Result<Duration, String> {
 }
 
 fn positive(text: &str) -> Result<usize, String> {
-    match text.parse() {
+    match text.parse::<usize>() {
         Ok(0) => Err("at least 1".into()),
+        Err(error) if *error.kind() == std::num::IntErrorKind::PosOverflow => Err("it is too large".into()),
         number => number.map_err(|_| "not a whole number".into()),
     }
 }

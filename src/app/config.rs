@@ -30,6 +30,9 @@ pub(super) struct Target {
     pub(super) demands: Option<Demands>,
 }
 
+/// The variables of libpq that name a server.
+const PG_SERVER: [&str; 2] = ["PGHOST", "PGHOSTADDR"];
+
 /// Where a connection string was found.
 struct Source {
     text: String,
@@ -49,7 +52,7 @@ pub(super) fn target(args: &ProxyArgs) -> Result<Target, Failure> {
                 .map_err(|error| Failure::usage(format!("{}: {error}", source.place)))?;
             (conninfo, source.place, source.others)
         }
-        None if ["PGHOST", "PGHOSTADDR"].iter().any(|name| environment(name).is_some()) => {
+        None if PG_SERVER.iter().any(|name| environment(name).is_some()) => {
             let conninfo = Conninfo::from_environment(&environment)
                 .map_err(|error| Failure::usage(format!("the PG* environment: {error}")))?;
             (conninfo, "the PG* environment".to_owned(), Vec::new())
@@ -145,7 +148,21 @@ fn source(args: &ProxyArgs) -> Result<Option<Source>, Failure> {
         let text = text.into_string().map_err(|_| Failure::usage("DATABASE_URL is not UTF-8 text"))?;
         return Ok(Some(Source { text, place: "DATABASE_URL".into(), others: dotenv_values() }));
     }
-    let Ok(text) = std::fs::read_to_string(".env") else { return Ok(None) };
+    let text = match std::fs::read_to_string(".env") {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        // The PG* variables may serve all the same.
+        Err(_) if PG_SERVER.iter().any(|name| std::env::var_os(name).is_some()) => return Ok(None),
+        Err(error) => {
+            let what = match error.kind() {
+                io::ErrorKind::InvalidData => "it is not UTF-8 text".to_owned(),
+                _ => error.to_string(),
+            };
+            return Err(Failure::usage(format!(
+                "./.env can't be read ({what}); mend it, or give --upstream"
+            )));
+        }
+    };
     let file = env_file::parse(&text);
     let Some(entry) = file.get("DATABASE_URL") else { return Ok(None) };
     let place = format!("DATABASE_URL of .env, line {}", entry.line);

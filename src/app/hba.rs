@@ -5,13 +5,17 @@ use std::io::{self, IsTerminal as _, Read as _};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
+use super::admin::{self, Admin};
 use super::cli::Format;
 use super::{Failure, output};
+use crate::diagnose::admin::AdminFacts;
+use crate::diagnose::rules::learn_memberships;
 use crate::hba::{
     self, ClientCert, ClientName, Connection, Decision, FileError, Files, HbaFile, IdentFile, Interface,
     Kind, MapDecision, Problem, Replication, Severity, Source, Verdict, World,
@@ -21,10 +25,9 @@ use crate::report::escape::visible;
 /// Options of `pgwhy hba`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Without a connection the file is looked through for mistakes. With one, the deciding line is printed,
-and for each line before it why it did not match. What would have to be known to be certain (members
-of roles, the name of the client's address) is asked for by name.
-Exit code: 0 nothing wrong, 1 a mistake or a login refused, 2 asked wrongly.
+Without a connection the file is looked through for mistakes. With one, the deciding line is printed, \
+and for each line before it why it did not match. What would have to be known to be certain (members \
+of roles, the name of the client's address) is asked for by name. Exit code: 0 nothing wrong, 1 a mistake or a login refused, 2 asked wrongly.
 
 Examples:
   pgwhy hba /etc/postgresql/16/main/pg_hba.conf --pg-version 16
@@ -69,6 +72,10 @@ pub struct HbaArgs {
     /// The members of a role, for +role and samerole; repeatable
     #[arg(long, value_name = "ROLE=USER,USER…", value_parser = member)]
     pub member: Vec<(String, Vec<String>)>,
+
+    /// A connection of an administrator, asked which roles the user is a member of
+    #[arg(long, value_name = "CONNINFO", requires = "addr")]
+    pub admin: Option<String>,
 
     /// The name that the server's resolver finds for the client's address, for lines with a host name
     #[arg(long, value_name = "NAME", requires = "addr")]
@@ -149,8 +156,12 @@ pub(super) fn run(args: &HbaArgs) -> Result<ExitCode, Failure> {
     let files = Files { read: &once, list: &list };
     let file = hba::parse(&args.file, &files, &server);
     let ident = args.ident.as_deref().map(|path| hba::parse_ident(path, &files, &server));
+    let facts = administrator(args)?;
     let decided = connection(args).map(|connection| {
-        let world = world(args);
+        let mut world = world(args);
+        if let Some(facts) = &facts {
+            learn_memberships(&mut world.roles, &file, Some(connection.database.clone()), facts);
+        }
         let decision = hba::decide(&file, &connection, &world);
         let mapped =
             ident.as_ref().and_then(|ident| mapped(args, &file, ident, &connection, &decision, &world));
@@ -235,6 +246,14 @@ fn world(args: &HbaArgs) -> World {
     }
     world.interfaces = (!args.interface.is_empty()).then(|| args.interface.clone());
     world
+}
+
+/// What the server says about the role. Where it says nothing, that is told, and the answer without it is less
+/// certain.
+fn administrator(args: &HbaArgs) -> Result<Option<Arc<AdminFacts>>, Failure> {
+    let (Some(text), Some(user)) = (&args.admin, &args.user) else { return Ok(None) };
+    let admin = Admin::new(text).map_err(|problem| Failure::usage(format!("--admin: {problem}")))?;
+    Ok(admin.ask(user, args.database.as_deref().unwrap_or_default(), admin::DEADLINE).ok())
 }
 
 fn mapped(
@@ -353,8 +372,15 @@ impl Report<'_> {
         // Writing to a String can't fail.
         let _ = writeln!(
             out,
-            "{}: {lines} lines that count, {errors} errors, {warnings} warnings, {infos} notes. PostgreSQL {} {verdict}.",
+            "{}: {}, {}, {}, {}. PostgreSQL {} {verdict}.",
             visible(&self.args.file.to_string_lossy()),
+            match lines {
+                1 => "1 line that counts".to_owned(),
+                _ => format!("{lines} lines that count"),
+            },
+            counted(errors, "error"),
+            counted(warnings, "warning"),
+            counted(infos, "note"),
             self.file.version,
         );
     }
@@ -416,6 +442,10 @@ impl Report<'_> {
     }
 }
 
+fn counted(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
 fn described(connection: &Connection) -> String {
     let from = match connection.address {
         Some(address) => format!("from {address}"),
@@ -452,7 +482,7 @@ fn answer(decision: &Decision) -> String {
 /// How to give a missing fact.
 fn option_for(fact: &hba::Missing) -> &'static str {
     match fact {
-        hba::Missing::Membership(_) | hba::Missing::RoleExists(_) => "  (--member ROLE=USER,…)",
+        hba::Missing::Membership(_) | hba::Missing::RoleExists(_) => "  (--member ROLE=USER,…, or --admin)",
         hba::Missing::ClientName | hba::Missing::NameAddresses(_) => "  (--client-name NAME)",
         hba::Missing::Interfaces => "  (--interface ADDR/BITS)",
         _ => "",

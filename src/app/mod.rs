@@ -158,6 +158,6 @@ fn print(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written.map_err(Failure::from),
+        written => written.map_err(|error| Failure::failed(format!("standard output: {error}"))),
     }
 }

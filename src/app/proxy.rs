@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
 use clap::ValueEnum as _;
+use rustix::io::Errno;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -80,9 +81,8 @@ fn capture(args: &ProxyArgs, target: &Target) -> Result<Option<(Arc<Keeper>, Rec
 }
 
 fn config(args: &ProxyArgs, target: &Target) -> Result<net::Config, Failure> {
-    let mut limits = Limits::for_this_process();
+    let mut limits = limits(args.max_connections)?;
     limits.login_deadline = args.login_timeout;
-    limits.connections = args.max_connections.unwrap_or(limits.connections);
     limits.unfinished = args.max_unfinished.unwrap_or(limits.unfinished);
     limits.unfinished_per_address = args.max_unfinished_per_address.unwrap_or(limits.unfinished_per_address);
     Ok(net::Config {
@@ -93,6 +93,30 @@ fn config(args: &ProxyArgs, target: &Target) -> Result<net::Config, Failure> {
         relay_threads: args.threads,
     })
 }
+
+/// The limits of this process, with the number of connections that was asked for.
+fn limits(connections: Option<usize>) -> Result<Limits, Failure> {
+    let limits = Limits::for_this_process();
+    match connections {
+        None if limits.connections == 0 => Err(Failure::failed(format!(
+            "the limit of open files is {}, which leaves none for connections: {MORE_FILES}",
+            net::open_files()
+        ))),
+        None => Ok(limits),
+        Some(wanted) => {
+            if wanted > limits.connections {
+                stderr::say(format_args!(
+                    "--max-connections {wanted} takes {} open files, and the limit is {}: {MORE_FILES}",
+                    Limits::files_for(wanted),
+                    net::open_files()
+                ));
+            }
+            Ok(Limits { connections: wanted, ..limits })
+        }
+    }
+}
+
+const MORE_FILES: &str = "raise it (ulimit -n, or LimitNOFILE= of the service)";
 
 fn listeners(texts: &[String]) -> Result<Vec<net::Listen>, Failure> {
     let mut all = Vec::new();
@@ -119,20 +143,29 @@ struct Signals {
 fn bind(config: net::Config, inbox: &Arc<Inbox>) -> Result<ProxyHandle, Failure> {
     // What is said from here on may be said by a thread that carries logins.
     stderr::detach()?;
-    let wanted = config.listen.clone();
-    Proxy::run(config, Arc::clone(inbox) as Arc<dyn net::Sink>).map_err(|error| {
-        let wanted: Vec<String> = wanted.iter().map(ToString::to_string).collect();
-        let mend = match error.kind() {
-            io::ErrorKind::AddrInUse => "another program is there: choose another with --listen",
-            io::ErrorKind::PermissionDenied => {
-                "ports below 1024 and other users' directories need rights: choose another with --listen"
-            }
-            io::ErrorKind::AddrNotAvailable => "this machine has no such address",
-            io::ErrorKind::NotFound => "the socket's directory does not exist",
-            _ => "choose another with --listen",
-        };
-        Failure::failed(format!("can't listen on {}: {error}; {mend}", wanted.join(", ")))
+    Proxy::run(config, Arc::clone(inbox) as Arc<dyn net::Sink>).map_err(|error| match &error {
+        net::StartError::Listen(_, reason) => Failure::failed(format!("{error}; {}", mend(reason))),
+        net::StartError::Other(reason) if reason.raw_os_error() == Some(Errno::MFILE.raw_os_error()) => {
+            Failure::failed(format!(
+                "the limit of open files is {}, too few for --threads: {MORE_FILES}",
+                net::open_files()
+            ))
+        }
+        net::StartError::Other(reason) => Failure::failed(format!("can't start: {reason}")),
     })
+}
+
+/// What to do where an address can't be had.
+pub(super) fn mend(reason: &io::Error) -> &'static str {
+    match reason.kind() {
+        io::ErrorKind::AddrInUse => "another program is there: choose another with --listen",
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 and other users' directories need rights: choose another with --listen"
+        }
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address",
+        io::ErrorKind::NotFound => "the socket's directory does not exist",
+        _ => "choose another with --listen",
+    }
 }
 
 /// The first SIGTERM or SIGINT drains, the second ends.
@@ -188,7 +221,7 @@ pub(super) fn start(
         listen: listeners(listen)?,
         upstream,
         tls: TlsConfig { client: net::ClientTls::Passthrough, ..TlsConfig::default() },
-        limits: Limits::for_this_process(),
+        limits: limits(None)?,
         relay_threads: Some(1),
     };
     let runtime = runtime(false)?;

@@ -25,7 +25,7 @@ use crate::report::{Report, Way};
 use crate::wire::frame::{Frame, Framer, Kind, MAX_SLICE};
 
 use super::Failure;
-use super::cli::{Format, ReplayArgs, Show};
+use super::cli::{Format, ReplayArgs, Show, may_hold_password};
 use super::config::first_line;
 use super::logins::logins;
 use super::output::Dress;
@@ -37,6 +37,13 @@ const WHOLE: Duration = Duration::from_secs(600);
 
 /// Plays.
 pub(super) fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
+    for (option, addr) in [("--to", &args.to), ("--listen", &args.listen)] {
+        if addr.as_deref().is_some_and(may_hold_password) {
+            return Err(Failure::usage(format!(
+                "{option} wants host:port, and was given a connection string"
+            )));
+        }
+    }
     // It is read twice: to choose, and to play.
     let spooled = if args.file == Path::new("-") { Some(spool()?) } else { None };
     let file = spooled.as_ref().map_or(args.file.as_path(), |spooled| spooled.path());

@@ -52,6 +52,10 @@ pub(super) fn run(args: &ReportArgs) -> Result<ExitCode, Failure> {
         }
     }
     let unreadable = counts.unreadable_files;
+    if unreadable == u32::try_from(args.files.len()).unwrap_or(u32::MAX) {
+        // A page of nothing would take the place of one that is there.
+        return Ok(ExitCode::from(2));
+    }
     let page = found.page(args, counts.line());
     let text = match format {
         PageFormat::Html => html(&page),

@@ -251,6 +251,10 @@ impl HbaSource {
             };
             texts.borrow_mut().entry(path.to_owned()).or_insert_with(fresh).clone()
         };
+        if let Err(error) = read(&self.path) {
+            self.problem = Some(error.text);
+            return;
+        }
         let list = |path: &Path| {
             note(path);
             let entries = fs::read_dir(path).map_err(fault)?;

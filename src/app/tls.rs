@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use clap::{Args, ValueEnum};
 
 use crate::certs::Certificate;
-use crate::net::{self, Identity, Login, ProxyHandle, Roots, TlsConfig};
+use crate::net::{self, Identity, Login, ProxyHandle, Roots, RootsError, TlsConfig};
 use crate::secret::Secret;
 
 use super::ca;
@@ -147,6 +147,8 @@ pub(super) fn config(args: &TlsArgs, target: &Target, listen: &[String]) -> Resu
     });
     let named = login.as_ref().is_some_and(|login| login.user.is_some());
     let auto_opens = client == net::ClientTls::Auto && named && !hints.clients_verify;
+    let client_roots = client_roots(args, client)?;
+    let server_roots = server_roots(args, server)?.map(Arc::new);
     let identity = match (&args.tls_cert, &args.tls_key) {
         (Some(cert), Some(key)) => Some(read_identity(("--tls-cert", cert), ("--tls-key", key))?),
         _ if auto_opens
@@ -164,16 +166,6 @@ pub(super) fn config(args: &TlsArgs, target: &Target, listen: &[String]) -> Resu
             "clients that bind to the channel (libpq's default) will be refused under TLS, and with sslmode=prefer go on in clear: give the password, or the server's own --tls-cert and --tls-key; or use --client-tls auto",
         );
     }
-    let demands = matches!(client, net::ClientTls::VerifyCa | net::ClientTls::VerifyFull);
-    let client_roots = match &args.tls_client_ca {
-        Some(file) => Some(Arc::new(roots("--tls-client-ca", file, None)?)),
-        None if demands => {
-            return Err(Failure::usage(
-                "--client-tls verify-ca and verify-full need --tls-client-ca FILE: who signs the clients' certificates",
-            ));
-        }
-        None => None,
-    };
     let server_identity = match (&args.server_cert, &args.server_key) {
         (Some(cert), Some(key)) => Some(read_identity(("--server-cert", cert), ("--server-key", key))?),
         _ => None,
@@ -187,7 +179,7 @@ pub(super) fn config(args: &TlsArgs, target: &Target, listen: &[String]) -> Resu
         server,
         identity,
         client_roots,
-        server_roots: server_roots(args, server)?.map(Arc::new),
+        server_roots,
         server_identity,
         direct: hints.direct,
         clients_verify: hints.clients_verify,
@@ -205,6 +197,16 @@ pub(super) struct Hints {
     pub(super) clients_verify: bool,
 }
 
+fn client_roots(args: &TlsArgs, mode: net::ClientTls) -> Result<Option<Arc<Roots>>, Failure> {
+    match &args.tls_client_ca {
+        Some(file) => Ok(Some(Arc::new(roots("--tls-client-ca", file, None)?))),
+        None if matches!(mode, net::ClientTls::VerifyCa | net::ClientTls::VerifyFull) => Err(Failure::usage(
+            "--client-tls verify-ca and verify-full need --tls-client-ca FILE: who signs the clients' certificates",
+        )),
+        None => Ok(None),
+    }
+}
+
 fn server_roots(args: &TlsArgs, mode: net::ServerTls) -> Result<Option<Roots>, Failure> {
     let crl = args.server_crl.as_deref();
     if let Some(file) = &args.server_ca {
@@ -214,7 +216,7 @@ fn server_roots(args: &TlsArgs, mode: net::ServerTls) -> Result<Option<Roots>, F
         if matches!(mode, net::ServerTls::VerifyFull | net::ServerTls::Mirror) {
             let revoked = crl.map(|file| read("--server-crl", file)).transpose()?;
             let found = Roots::system(revoked.as_deref());
-            return found.map(Some).map_err(|error| Failure::usage(format!("--server-ca system: {error}")));
+            return found.map(Some).map_err(|error| bad_roots("--server-ca", file, crl, &error));
         }
         // libpq's own rule (fe-connect.c, connectOptions2): public authorities sign for anybody, so
         // that the chain alone proves nothing.
@@ -237,8 +239,16 @@ fn server_roots(args: &TlsArgs, mode: net::ServerTls) -> Result<Option<Roots>, F
 fn roots(option: &str, file: &Path, crl: Option<&Path>) -> Result<Roots, Failure> {
     let pem = read(option, file)?;
     let revoked = crl.map(|file| read("--server-crl", file)).transpose()?;
-    Roots::from_pem(&pem, revoked.as_deref())
-        .map_err(|error| Failure::usage(format!("{option} {}: {error}", file.display())))
+    Roots::from_pem(&pem, revoked.as_deref()).map_err(|error| bad_roots(option, file, crl, &error))
+}
+
+/// Names the one of the two files that is at fault.
+fn bad_roots(option: &str, file: &Path, crl: Option<&Path>, error: &RootsError) -> Failure {
+    let (option, file) = match (error, crl) {
+        (RootsError::Revocations(_) | RootsError::NoRevocations, Some(crl)) => ("--server-crl", crl),
+        _ => (option, file),
+    };
+    Failure::usage(format!("{option} {}: {error}", file.display()))
 }
 
 fn read(option: &str, file: &Path) -> Result<Vec<u8>, Failure> {

@@ -201,7 +201,7 @@ causes! {
     HbaReject "hba_reject" Server [AuthRequest]
         "A reject line of pg_hba.conf matches"
         []
-        ["a reject line matches this connection: change it, or put an allowing line before it"]
+        ["change the reject line, or put a line before it that lets this connection in"]
     HbaNotReloaded "hba_not_reloaded" Server [AuthRequest Md5 ScramClientFinal SessionSetup Password]
         "pg_hba.conf was edited, but the running server still follows the old rules"
         ["not_reloaded" "reload_failed" "other_file"]

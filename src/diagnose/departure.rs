@@ -190,10 +190,12 @@ fn holds_round(least: Duration, most: Duration) -> bool {
 }
 
 fn client_left(record: &Record, context: &Context<'_>, step: Step, at: Duration) -> Finding {
-    let since = record.server_last.unwrap_or_default();
-    let waited = at.saturating_sub(since);
-    let evidence =
-        format!("{} {:.1} ms after the server's last message", ending(record), waited.as_secs_f64() * 1e3);
+    let waited = at.saturating_sub(record.server_last.unwrap_or_default());
+    let since = match record.server_last {
+        Some(_) => "the server's last message",
+        None => "the connection began",
+    };
+    let evidence = format!("{} {:.1} ms after {since}", ending(record), waited.as_secs_f64() * 1e3);
     if let Some(finding) = version_not_shared(record, step) {
         return finding.and(evidence);
     }
@@ -229,6 +231,9 @@ fn plain(record: &Record, step: Step, evidence: String, at: Duration) -> Finding
             let waited = at.saturating_sub(told).as_secs_f64();
             finding.summary(format!("the client gave up waiting for the server after {waited:.1} s"))
         }
+        Step::Startup if record.startup.is_none() && record.server_last.is_none() => finding
+            .and(format!("{} bytes of a startup packet came, and not the rest", record.client_bytes))
+            .summary("the client closed before its startup packet was whole"),
         _ => finding,
     }
 }

@@ -154,8 +154,14 @@ fn no_entry(record: &Record, error: &ErrorSeen, context: &Context<'_>) -> Findin
             .ask(&["--hba", "--admin"]);
     }
     let finding = Finding::likely(Step::AuthRequest, Cause::HbaNoEntry, said(error));
+    // pg_getnameinfo_all's name for a Unix socket, in every language.
+    let socket = context.server_is_local && contains(error.get(b'M').unwrap_or_default(), b"[local]");
     let finding = if server_declined {
         finding.and("the server declined TLS on this connection, so no hostssl line could match either")
+    } else if socket {
+        finding
+            .and("pgwhy reached the server over its Unix socket, where only local lines match")
+            .fix("add a local line for this user and database to pg_hba.conf, then SELECT pg_reload_conf()")
     } else {
         finding.or(&[if encrypted { Cause::HbaForbidsTls } else { Cause::HbaRequiresTls }])
     };
@@ -172,8 +178,9 @@ fn no_entry(record: &Record, error: &ErrorSeen, context: &Context<'_>) -> Findin
     };
     let user = text(record.user().unwrap_or_default());
     let database = text(record.database().unwrap_or_default());
-    let finding = finding
-        .summary(format!("no pg_hba.conf line matches user {user}, database {database} from this address"));
+    let place = if socket { "over the Unix socket" } else { "from this address" };
+    let finding =
+        finding.summary(format!("no pg_hba.conf line matches user {user}, database {database} {place}"));
     match context.our_address {
         Some(ours) if context.client_is_remote => {
             finding.and(format!("the server sees pgwhy's address ({ours}), not the client's")).ask(&["--hba"])
@@ -215,4 +222,30 @@ fn managed_service(host: &str) -> Option<&'static str> {
         (".timescale.com", "Timescale"),
     ];
     SERVICES.iter().find(|(suffix, _)| host.trim_end_matches('.').ends_with(suffix)).map(|(_, name)| *name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn over_a_unix_socket_tls_would_not_have_helped() {
+        let no_entry = |host: &str, server_is_local| {
+            let message = format!(
+                "no pg_hba.conf entry for host \"{host}\", user \"a\", database \"b\", no encryption"
+            );
+            let fields = vec![(b'M', message.into_bytes())];
+            let error = ErrorSeen { fields, ..ErrorSeen::default() };
+            let context = Context { server_is_local, ..Context::default() };
+            no_entry(&Record::default(), &error, &context)
+        };
+        let causes =
+            |finding: Finding| finding.alternatives.iter().map(|(cause, _)| *cause).collect::<Vec<_>>();
+        let socket = no_entry("[local]", true);
+        assert!(socket.fix[0].contains("local line"), "{socket:?}");
+        assert_eq!(causes(socket), []);
+        // A pooler behind the socket has gone on over TCP.
+        assert_eq!(causes(no_entry("10.0.0.1", true)), [Cause::HbaRequiresTls]);
+        assert_eq!(causes(no_entry("10.0.0.1", false)), [Cause::HbaRequiresTls]);
+    }
 }

@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use crate::handshake::ladder::text;
 use crate::handshake::{Record, Step};
 use crate::hba::{
-    Because, Connection, Decision, HbaFile, Kind, Method, Missing, Replication, RuleRef, Verdict, World,
-    decide, from_view,
+    Because, Connection, Decision, HbaFile, Kind, Method, Missing, Replication, Roles, RuleRef, Verdict,
+    World, decide, from_view,
 };
 
 use super::admin::{AdminFacts, Answer};
@@ -73,27 +73,8 @@ impl<'a> Sheet<'a> {
         Some(Self { file, older: &[], world, name, view: true, changed: false })
     }
 
-    /// What `+role` and `samerole` mean for this login's role; of others they say nothing.
     fn learn_memberships(&mut self, record: &Record, admin: &AdminFacts) {
-        let roles = &mut self.world.roles;
-        match &admin.role {
-            // A role that does not exist is a member of nothing.
-            Answer::Known(None) => roles.existing = Some(BTreeSet::new()),
-            Answer::Known(Some(role)) => {
-                let Some(member_of) = role.member_of.known() else { return };
-                let named = self.file.rules.iter().flat_map(|rule| &rule.users);
-                let groups = named.filter_map(|user| user.token.group()).map(str::to_owned);
-                let groups = groups.chain(record.database().map(text));
-                for group in groups {
-                    let members = roles.members.entry(group.clone()).or_default();
-                    if member_of.contains(&group) {
-                        members.insert(role.name.clone());
-                    }
-                }
-                roles.members.entry(role.name.clone()).or_default();
-            }
-            Answer::Hidden(_) => {}
-        }
+        learn_memberships(&mut self.world.roles, &self.file, record.database().map(text), admin);
     }
 
     fn decide(&self, connection: &Connection) -> Decision {
@@ -102,6 +83,27 @@ impl<'a> Sheet<'a> {
 
     fn raw(&self, line: &RuleRef) -> &str {
         self.file.rule(line).map_or("", |rule| rule.raw.trim())
+    }
+}
+
+/// What `+role` and `samerole` mean for the role that was asked about; of others they say nothing.
+pub fn learn_memberships(roles: &mut Roles, file: &HbaFile, database: Option<String>, admin: &AdminFacts) {
+    match &admin.role {
+        // A role that does not exist is a member of nothing.
+        Answer::Known(None) => roles.existing = Some(BTreeSet::new()),
+        Answer::Known(Some(role)) => {
+            let Some(member_of) = role.member_of.known() else { return };
+            let named = file.rules.iter().flat_map(|rule| &rule.users);
+            let groups = named.filter_map(|user| user.token.group()).map(str::to_owned);
+            for group in groups.chain(database) {
+                let members = roles.members.entry(group.clone()).or_default();
+                if member_of.contains(&group) {
+                    members.insert(role.name.clone());
+                }
+            }
+            roles.members.entry(role.name.clone()).or_default();
+        }
+        Answer::Hidden(_) => {}
     }
 }
 
@@ -145,8 +147,10 @@ pub(super) fn settle(record: &Record, context: &Context<'_>, finding: Finding) -
     }
     if !decision.certain {
         let missing: Vec<String> = decision.missing.iter().map(ToString::to_string).collect();
-        return finding
-            .and(format!("pg_hba.conf can't be decided for this login without {}", missing.join(", ")));
+        return finding.and(format!(
+            "which line of the given pg_hba.conf decides is open without {}",
+            missing.join(", ")
+        ));
     }
     if !follows(decision.verdict, seen) {
         if let Some(file) = rules.older.iter().rev().find(|file| explains(rules, file, &connection, seen)) {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::handshake::driver::recognise;
 use crate::handshake::ladder::{text, version};
 use crate::handshake::{Record, Step};
+use crate::wire::settings;
 use crate::wire::tls::version_name;
 
 use super::context::Context;
@@ -85,7 +86,10 @@ pub struct Difference {
 impl Profile {
     /// Takes from a record what may differ between a login that works and one that does not.
     pub fn new(record: &Record, client_host: &str, server_address: Option<&str>) -> Self {
-        let value = |name: &str| record.startup.as_ref().and_then(|startup| startup.get(name)).map(text);
+        let value = |name: &str| {
+            let value = record.startup.as_ref().and_then(|startup| startup.get(name))?;
+            Some(text(&settings::shown(name.as_bytes(), value)))
+        };
         let scram = record.scram.as_ref();
         let salt = scram.and_then(|scram| scram.server_first.as_ref());
         let mut fields = vec![

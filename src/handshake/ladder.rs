@@ -177,7 +177,20 @@ fn mark(record: &Record, rungs: &mut Rungs, step: Step) {
         return;
     }
     let took = Some(record.ended.saturating_sub(since));
-    rungs.rungs.push(Rung { step, leg: Side::Server, ok: Some(false), took, note });
+    rungs.rungs.push(Rung { step, leg: awaited(step), ok: Some(false), took, note });
+}
+
+/// Whose word was missing where a step has no rung of its own.
+fn awaited(step: Step) -> Side {
+    match step {
+        Step::Startup
+        | Step::Password
+        | Step::Md5
+        | Step::SaslMechanism
+        | Step::ScramClientFirst
+        | Step::ScramClientFinal => Side::Client,
+        _ => Side::Server,
+    }
 }
 
 /// How the handshake ended, in words.

@@ -193,7 +193,10 @@ fn unknown_kind(token: &Token, version: u32) -> Problem {
         }
         text => format!("{} is no connection type", before_equals(text)),
     };
-    let fix = "the types are local, host, hostssl, hostnossl, hostgssenc and hostnogssenc";
+    let fix = match token.text.starts_with('\u{feff}') {
+        true => "the file begins with a byte order mark: save it as UTF-8 without one",
+        false => "the types are local, host, hostssl, hostnossl, hostgssenc and hostnogssenc",
+    };
     Problem::error("invalid_type", &token.place, message, fix)
 }
 

@@ -24,13 +24,17 @@ pub struct Limits {
 impl Limits {
     /// The defaults for this process; raises the soft limit of open files to the hard one first.
     pub fn for_this_process() -> Self {
-        let files = raise_open_files();
         Self {
-            connections: files.saturating_sub(OWN_FILES) / FILES_PER_CONNECTION,
+            connections: open_files().saturating_sub(OWN_FILES) / FILES_PER_CONNECTION,
             unfinished: 1_000,
             unfinished_per_address: 200,
             login_deadline: Duration::from_secs(60),
         }
+    }
+
+    /// Open files that a process with so many connections needs.
+    pub fn files_for(connections: usize) -> usize {
+        connections.saturating_mul(FILES_PER_CONNECTION).saturating_add(OWN_FILES)
     }
 }
 
@@ -56,7 +60,8 @@ impl Which {
     }
 }
 
-fn raise_open_files() -> usize {
+/// The limit of open files, once its soft part is raised to the hard one.
+pub fn open_files() -> usize {
     let limit = getrlimit(Resource::Nofile);
     // Refused only where something outside forbids it; the old limit then still counts.
     let raised =

@@ -4,7 +4,7 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::{TcpSocket, UnixListener};
 
@@ -44,7 +44,8 @@ impl Listener {
     }
 
     /// The next client; an error is a moment's trouble of this process and never the end.
-    pub(super) async fn accept(&self) -> (Socket, PeerAddr) {
+    /// `told` is when it was last said: descriptors come and go many times in a second.
+    pub(super) async fn accept(&self, told: &mut Option<Instant>) -> (Socket, PeerAddr) {
         loop {
             let accepted = match self {
                 Self::Tcp(listener) => {
@@ -62,7 +63,13 @@ impl Listener {
                 // The client left while it was in the queue: the next one may be there already.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    tracing::warn!(error = %error, "accept failed");
+                    if told.is_none_or(|told| told.elapsed() > ACCEPT_TOLD) {
+                        *told = Some(Instant::now());
+                        tracing::warn!(
+                            error = %error,
+                            "accept failed: clients wait (too many open files: raise ulimit -n, or lower --max-connections)"
+                        );
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -113,6 +120,9 @@ const BACKLOG: u32 = 1024;
 /// The pause after a failed accept: out of descriptors, for example. Short enough to go unnoticed,
 /// long enough not to burn a core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How often failed accepts are told.
+const ACCEPT_TOLD: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {

@@ -38,6 +38,6 @@ pub use attempt::{Attempt, Closed, Ending, On, OpaqueFacts, Sink};
 pub use dial::{DialAttempt, DialError};
 pub use endpoint::{Listen, PeerAddr, Upstream, UpstreamHost};
 pub use guard::{Guard, Totals};
-pub use limits::{Limits, Which};
-pub use proxy::{Config, Proxy, ProxyHandle};
+pub use limits::{Limits, Which, open_files};
+pub use proxy::{Config, Proxy, ProxyHandle, StartError};
 pub use tls::{ClientTls, Identity, IdentityError, Login, OwnTls, Roots, RootsError, ServerTls, TlsConfig};

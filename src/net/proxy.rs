@@ -38,6 +38,17 @@ pub struct Config {
     pub relay_threads: Option<usize>,
 }
 
+/// Why a proxy could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// This address could not be had.
+    #[error("can't listen on {0}: {1}")]
+    Listen(Listen, #[source] io::Error),
+    /// Something else that it needs.
+    #[error(transparent)]
+    Other(#[from] io::Error),
+}
+
 /// A proxy: [`Proxy::run`] starts one.
 #[derive(Debug)]
 pub struct Proxy;
@@ -47,8 +58,9 @@ impl Proxy {
     ///
     /// Fails if an address can't be bound, or the relay threads can't be started. The sessions run
     /// on the calling runtime until their login is over.
-    pub fn run(config: Config, sink: Arc<dyn Sink>) -> io::Result<ProxyHandle> {
-        let listeners = config.listen.iter().map(Listener::bind).collect::<io::Result<Vec<_>>>()?;
+    pub fn run(config: Config, sink: Arc<dyn Sink>) -> Result<ProxyHandle, StartError> {
+        let bind = |listen| Listener::bind(listen).map_err(|error| StartError::Listen(listen.clone(), error));
+        let listeners = config.listen.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
         let addrs = listeners.iter().map(Listener::addr).collect::<io::Result<Vec<_>>>()?;
         let shared = Arc::new(Shared {
             tls: Tls::new(config.tls)?,
@@ -129,11 +141,12 @@ impl ProxyHandle {
 
 async fn accept_all(shared: Arc<Shared>, listener: Listener, addr: PeerAddr, alive: watch::Receiver<()>) {
     let mut phase = shared.phase.subscribe();
+    let mut told = None;
     loop {
         tokio::select! {
             biased;
             _ = phase.wait_for(|phase| *phase != Phase::Running) => break,
-            (client, peer) = listener.accept() => session::begin(&shared, client, peer, &addr),
+            (client, peer) = listener.accept(&mut told) => session::begin(&shared, client, peer, &addr),
         }
     }
     // In this order: whoever waits for `alive` may end the process, and a Unix socket's file has to

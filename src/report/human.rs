@@ -195,9 +195,13 @@ impl Page {
         let width = self.style.width.saturating_sub(3 + label_width + 1 + reserved).max(30);
         let shown_label = self.paint(Ink::Bold, label);
         let pad = " ".repeat(label_width - label.chars().count());
-        for (at, line) in wrap(&text, width).into_iter().enumerate() {
+        // Behind a label that is a sentence itself there is room again.
+        let indent = label_width.min(12);
+        let rest =
+            if label_width > indent { self.style.width.saturating_sub(4 + indent).max(30) } else { width };
+        for (at, line) in wrap(&text, width, rest).into_iter().enumerate() {
             if at > 0 {
-                let _ = writeln!(self.text, "   {} {line}", " ".repeat(label_width.min(12)));
+                let _ = writeln!(self.text, "   {} {line}", " ".repeat(indent));
                 continue;
             }
             let left = format!("   {shown_label}{pad} {line}");
@@ -217,7 +221,7 @@ impl Page {
 
     fn bullet(&mut self, text: &str) {
         let width = self.style.width.saturating_sub(11).max(30);
-        for (at, line) in wrap(&visible(text), width).into_iter().enumerate() {
+        for (at, line) in wrap(&visible(text), width, width).into_iter().enumerate() {
             let mark = if at == 0 { "·" } else { " " };
             let _ = writeln!(self.text, "         {mark} {line}");
         }
@@ -235,11 +239,13 @@ fn milliseconds(time: Duration) -> String {
     if ms < 10.0 { format!("{ms:.1} ms") } else { format!("{ms:.0} ms") }
 }
 
-/// Breaks text at blanks so that no line is wider than `width` (a longer word stays whole).
-fn wrap(text: &str, width: usize) -> Vec<String> {
-    let mut lines = Vec::new();
+/// Breaks text at blanks so that no line is wider than `first` or, from the second on, `rest` (a longer word
+/// stays whole).
+fn wrap(text: &str, first: usize, rest: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
     let mut line = String::new();
     for word in text.split(' ') {
+        let width = if lines.is_empty() { first } else { rest };
         if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > width {
             lines.push(std::mem::take(&mut line));
         }
@@ -281,9 +287,10 @@ mod tests {
     #[test]
     fn long_text_is_wrapped_and_nothing_is_lost() {
         let text = "the quick brown fox jumps over the lazy dog";
-        let lines = wrap(text, 12);
+        let lines = wrap(text, 12, 12);
         assert!(lines.iter().all(|line| line.len() <= 12), "{lines:?}");
         assert_eq!(lines.join(" "), text);
-        assert_eq!(wrap("", 5), [""]);
+        assert_eq!(wrap("", 5, 5), [""]);
+        assert_eq!(wrap(text, 9, 40), ["the quick", "brown fox jumps over the lazy dog"]);
     }
 }

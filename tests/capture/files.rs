@@ -4,10 +4,12 @@ use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::stage::{PASSWORD, blocks, facts, log_in, proxy, reports, server, tool};
+use super::support::DEADLINE;
 use super::support::client::Who;
 use super::support::keeper::{self, Scratch};
 use super::support::peer::Wire;
@@ -54,7 +56,7 @@ fn a_killed_proxy_leaves_whole_blocks_and_the_next_one_goes_on_behind_them() {
                 })
             })
             .collect();
-        proxy.wait_handshakes(40 + 17 * round, super::support::DEADLINE);
+        proxy.wait_handshakes(40 + 17 * round, DEADLINE);
         let pid = Pid::from_raw(i32::try_from(proxy.pid()).unwrap()).unwrap();
         kill_process(pid, Signal::KILL).unwrap();
         threads.into_iter().for_each(|thread| thread.join().unwrap());
@@ -122,6 +124,48 @@ fn what_a_full_disk_took_of_a_login_is_taken_back() {
     let error = String::from_utf8(output.stderr).unwrap();
     assert_eq!(error.matches("--capture: ").count(), 1, "said once: {error}");
     assert!(error.contains(&format!("{} parts of the capture", 12 - count)), "{error}");
+}
+
+/// `rm`, or a log rotation that moves the file away.
+#[test]
+fn a_capture_that_is_taken_away_is_begun_anew() {
+    let server = server(Version::V15);
+    for directory in [true, false] {
+        let dir = Scratch::new();
+        let place = dir.path().join("captures");
+        std::fs::create_dir(&place).unwrap();
+        let target = if directory { place.clone() } else { place.join("x.pcapng") };
+        let proxy = proxy(&server, &target, &[]);
+        let mut reported = 0;
+        // The id of one more login.
+        let mut log_in = || {
+            Wire::log_in_by_trust(proxy.addr, "trusted", "postgres").unwrap();
+            reported += 1;
+            let last = proxy.wait_handshakes(reported, DEADLINE).pop().unwrap();
+            last["id"].as_str().unwrap().to_owned()
+        };
+        let wait = |what: &str, done: &dyn Fn() -> bool| {
+            let until = Instant::now() + DEADLINE;
+            while !done() {
+                assert!(Instant::now() < until, "{what}: {}", proxy.stderr());
+                std::thread::yield_now();
+            }
+        };
+        let holds = |id: &str| {
+            let files = std::fs::read_dir(&place).into_iter().flatten().map(|entry| entry.unwrap().path());
+            let word = format!("\"{id}\"");
+            let has = |bytes: Vec<u8>| bytes.windows(word.len()).any(|part| part == word.as_bytes());
+            files.filter_map(|file| std::fs::read(file).ok()).any(has)
+        };
+        let first = log_in();
+        wait("it is captured", &|| holds(&first));
+        std::fs::remove_dir_all(&place).unwrap();
+        log_in();
+        wait("it is told", &|| proxy.stderr().contains("not captured"));
+        std::fs::create_dir(&place).unwrap();
+        let third = log_in();
+        wait("it is captured again", &|| holds(&third));
+    }
 }
 
 fn sizes(files: &[PathBuf]) -> Vec<u64> {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -114,6 +114,8 @@ pub(super) struct Writer {
     target: Target,
     keep: Keep,
     file: Option<File>,
+    /// Its name.
+    path: PathBuf,
     /// A regular file: its length can be known and cut.
     regular: bool,
     /// The section's header was written.
@@ -133,6 +135,7 @@ impl Writer {
             target,
             keep,
             file: None,
+            path: PathBuf::new(),
             regular: true,
             begun: false,
             length: 0,
@@ -174,6 +177,7 @@ impl Writer {
             }
         }
         self.file = Some(file);
+        path.clone_into(&mut self.path);
         self.begun = false;
         Ok(())
     }
@@ -264,10 +268,24 @@ impl Writer {
                 return Err(io::Error::other("the file is full and can't be put aside"));
             }
         }
+        if self.is_taken_away() {
+            let path = self.path.clone();
+            self.start(&path)?;
+        }
         if !self.begun {
             self.begin()?;
         }
         self.write(blocks)
+    }
+
+    /// Whether the file has no longer the name that it was opened by: it was removed, or rotated away.
+    fn is_taken_away(&self) -> bool {
+        let Some(open) = self.file.as_ref().filter(|_| self.regular) else { return false };
+        let identity = |meta: std::fs::Metadata| (meta.dev(), meta.ino());
+        match (open.metadata().map(identity), std::fs::metadata(&self.path).map(identity)) {
+            (Ok(open), Ok(named)) => open != named,
+            (_, named) => named.is_err(),
+        }
     }
 
     /// One write; what a full disk took of it is taken back, so that the file ends with a whole block.

@@ -1,17 +1,19 @@
 //! The server's part, played to live clients.
 
 use std::io;
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::app::Failure;
 use crate::app::output::Dress;
+use crate::app::proxy::mend;
+use crate::app::{Failure, config};
 use crate::capture::script::Script;
 use crate::capture::write::walk::{Message, What};
 use crate::handshake::Side;
+use crate::net::Listen;
 use crate::secret::Secret;
 use crate::wire::frontend::{GSSENC_REQUEST, SSL_REQUEST, SaslInitialResponse, encode_tagged};
 
@@ -31,8 +33,7 @@ pub(super) fn play(
     once: bool,
     dress: Dress,
 ) -> Result<ExitCode, Failure> {
-    let listener = TcpListener::bind(listen)
-        .map_err(|error| Failure::usage(format!("can't listen on {listen}: {error}; write host:port")))?;
+    let listener = bind(listen)?;
     let addr = listener.local_addr()?.to_string();
     crate::app::print(dress.listening(&addr, "a recorded login", None).as_bytes())?;
     let (script, password) = (Arc::new(script), Arc::new(password));
@@ -58,6 +59,17 @@ pub(super) fn play(
         });
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Listens where `pgwhy proxy --listen` would, but for a Unix socket.
+fn bind(text: &str) -> Result<TcpListener, Failure> {
+    let tcp = |listen| match listen {
+        Listen::Tcp(addr) => Ok(addr),
+        Listen::Unix(_) => Err(Failure::usage(format!("--listen {text}: write host:port"))),
+    };
+    let addresses: Vec<SocketAddr> = config::listen(text)?.into_iter().map(tcp).collect::<Result<_, _>>()?;
+    TcpListener::bind(addresses.as_slice())
+        .map_err(|error| Failure::failed(format!("can't listen on {text}: {error}; {}", mend(&error))))
 }
 
 fn serve(

@@ -39,6 +39,9 @@ pub enum RootsError {
     /// A list of revoked certificates can't be used.
     #[error("the list of revoked certificates can't be used: {0}")]
     Revocations(String),
+    /// A file that should list revoked certificates holds none such.
+    #[error("there is no list of revoked certificates in it (\"BEGIN X509 CRL\")")]
+    NoRevocations,
 }
 
 impl Roots {
@@ -77,7 +80,10 @@ impl Roots {
             None => Vec::new(),
             Some(pem) => CertificateRevocationListDer::pem_slice_iter(pem)
                 .collect::<Result<Vec<_>, _>>()
-                .map_err(|error| RootsError::Revocations(error.to_string()))?,
+                .map_err(|error| RootsError::Revocations(error.to_string()))
+                .and_then(
+                    |lists| if lists.is_empty() { Err(RootsError::NoRevocations) } else { Ok(lists) },
+                )?,
         };
         let roots = Self { certificates, store: Arc::new(store), revoked, system };
         // Found out now, with the file's name at hand, rather than at the first login.

@@ -37,7 +37,7 @@ pub fn html(page: &Page) -> String {
     }
     let _ = write!(
         out,
-        "<footer><p>Made by pgwhy {} of {}. {}</p>\
+        "<footer><p>Made by pgwhy {} of {}: {}.</p>\
          <p>Passwords, proofs, tokens and keys are not on this page. Addresses, names of users and databases, and the \
          server’s messages are.</p></footer>\n</main>\n</body>\n</html>\n",
         env!("CARGO_PKG_VERSION"),

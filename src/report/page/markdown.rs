@@ -23,7 +23,7 @@ pub fn markdown(page: &Page) -> String {
     let files: Vec<String> = page.files.iter().take(20).map(|name| value(name, false)).collect();
     let _ = writeln!(
         out,
-        "---\n\nMade by pgwhy {} of {}. {} Passwords, proofs, tokens and keys are not in it.",
+        "---\n\nMade by pgwhy {} of {}: {}. Passwords, proofs, tokens and keys are not in it.",
         env!("CARGO_PKG_VERSION"),
         files.join(", "),
         escaped(&page.counts)
