@@ -331,21 +331,31 @@ pub(super) fn doubt(record: &Record, context: &Context<'_>, admin: &AdminFacts) 
         ));
     }
     let address = context.dials.last().and_then(|dial| dial.address.as_deref());
-    let ip = address.and_then(|text| text.parse::<SocketAddr>().ok()).map(|addr| addr.ip().to_canonical());
-    let (ip, theirs) = match (ip, admin.address) {
-        (Some(ip), Some(theirs)) => (ip, theirs),
-        // Over a Unix socket: two servers may share a port, if only one of them listens on this address.
-        (Some(ip), None) => {
-            let listens = admin.settings.listen_addresses.as_deref();
-            let doubtful = listens.is_some_and(|list| !listens_on(list, ip));
-            return doubtful.then(|| {
-                format!("--admin: its server does not listen on {ip}, where this login went: perhaps another server")
-            });
-        }
-        _ => return None,
-    };
-    is_elsewhere(ip, theirs.to_canonical(), context.our_ip).then(|| {
-        format!("--admin: it is connected to {theirs}, this login went to {ip}: perhaps another server")
+    let ip = address.and_then(|text| text.parse::<SocketAddr>().ok())?.ip().to_canonical();
+    stands_elsewhere(ip, context.our_ip, admin.address, admin.settings.listen_addresses.as_deref())
+}
+
+/// Why the addresses alone make it doubtful: that of the login, ours on the way there, the one that the
+/// administrator's connection reached (none over a Unix socket), and the server's `listen_addresses`.
+fn stands_elsewhere(
+    login: IpAddr,
+    own: Option<IpAddr>,
+    admin: Option<IpAddr>,
+    listens: Option<&str>,
+) -> Option<String> {
+    let admin = admin.map(|admin| admin.to_canonical());
+    if let Some(admin) = admin.filter(|admin| is_elsewhere(login, *admin, own)) {
+        return Some(format!(
+            "--admin: it is connected to {admin}, this login went to {login}: perhaps another server"
+        ));
+    }
+    // By another address of this machine, or its Unix socket: servers may share a port, if only one of them
+    // listens on each address.
+    let listens = listens.filter(|_| admin != Some(login));
+    listens.is_some_and(|list| !listens_on(list, login)).then(|| {
+        format!(
+            "--admin: its server does not listen on {login}, where this login went: perhaps another server"
+        )
     })
 }
 
@@ -521,6 +531,36 @@ mod tests {
         ] {
             let ip = |text: &str| text.parse::<IpAddr>().unwrap();
             assert_eq!(is_elsewhere(ip(login), ip(admin), Some(ip(own))), elsewhere, "{claim}");
+        }
+    }
+
+    #[test]
+    fn two_servers_may_share_a_port_of_this_machine() {
+        for (claim, login, admin, listens, elsewhere) in [
+            ("localhost leads to both families of one server", "127.0.0.1", Some("::1"), "localhost", false),
+            ("a server for each family", "127.0.0.1", Some("::1"), "::1", true),
+            ("the same the other way round", "::1", Some("127.0.0.1"), "127.0.0.1", true),
+            (
+                "one address, in a container that listens on its own",
+                "127.0.0.1",
+                Some("127.0.0.1"),
+                "10.8.0.2",
+                false,
+            ),
+            (
+                "this machine's own address, and a server on loopback",
+                "10.0.0.9",
+                Some("127.0.0.1"),
+                "localhost",
+                true,
+            ),
+            ("the Unix socket of a server that does not listen there", "127.0.0.1", None, "::1", true),
+            ("the Unix socket of one that does", "127.0.0.1", None, "*", false),
+        ] {
+            let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+            let own = if ip(login).is_loopback() { ip("127.0.0.1") } else { ip(login) };
+            let doubt = stands_elsewhere(ip(login), Some(own), admin.map(ip), Some(listens));
+            assert_eq!(doubt.is_some(), elsewhere, "{claim}: {doubt:?}");
         }
     }
 
