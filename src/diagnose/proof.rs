@@ -14,7 +14,7 @@ use super::admin::{AdminFacts, Answer, Backends, RoleFacts, Salt, SecretKind};
 use super::context::Context;
 use super::finding::Confidence;
 use super::session::missing_variant;
-use super::{Cause, Finding, history};
+use super::{Cause, Finding, history, password};
 
 /// What the server's log says about one login.
 #[derive(Clone, Debug)]
@@ -227,6 +227,13 @@ fn detail(record: &Record, fact: &Fact, confidence: Confidence, finding: Finding
             match finding.cause {
                 Cause::GssFailed => {
                     replaced(finding, Cause::GssFailed, confidence, evidence).variant("principal_mismatch")
+                }
+                // Behind a password only `clientcert=verify-full` compares names, and only where it was right.
+                _ if is_refused_password(&finding)
+                    && (confidence == Confidence::Proven || finding.confidence != Confidence::Proven) =>
+                {
+                    let finding = replaced(finding, Cause::ClientCertRejected, confidence, evidence);
+                    password::names_another(record, finding.variant("user_mismatch"))
                 }
                 _ => finding.and(evidence),
             }
@@ -479,9 +486,20 @@ fn stored_secret(record: &Record, context: &Context<'_>, role: &RoleFacts, findi
     }
     let fits = context.exchange.as_ref().and_then(|exchange| role.explains(exchange));
     match (fits, finding.cause) {
-        (Some(true), _) => finding.and(
-            "--admin: what the client sent fits the stored password, and the server refused it all the same",
-        ),
+        (Some(true), cause) => {
+            let evidence = "--admin: what the client sent fits the stored password, and the server refused it all the same";
+            if password::shows_certificate(record) && finding.step != Step::ScramClientFinal {
+                let finding =
+                    replaced(finding, Cause::ClientCertRejected, Confidence::Likely, evidence.into());
+                return password::names_another(record, finding.variant("user_mismatch"))
+                    .or(&[Cause::PasswordDiffersOnServer]);
+            }
+            let mut finding = finding.and(evidence);
+            if cause == Cause::PasswordDiffersOnServer {
+                finding.confidence = Confidence::Likely;
+            }
+            finding
+        }
         (Some(false), Cause::PasswordRejected) => {
             let evidence = format!(
                 "--admin: the role \"{}\" exists and its password is in force; what the client sent does not fit it",
