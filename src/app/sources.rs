@@ -17,7 +17,7 @@ use crate::handshake::ladder::text;
 use crate::hba::{self, FileError, Files, Server, World};
 use crate::net::{Attempt, PeerAddr};
 use crate::password::mock::is_mock_salt;
-use crate::serverlog::{self, Certainty, Join, Question, control_data, facts};
+use crate::serverlog::{self, Join, Question, control_data, facts};
 
 use super::Failure;
 use super::admin::{Admin, DEADLINE};
@@ -208,11 +208,7 @@ fn read_log(log: &mut LogSource, attempt: &Attempt, gathered: &mut Gathered) {
         Join::TimeAndNames => "time, user and database",
     };
     // All answers to one question are equally sure.
-    let certainty = if answers.iter().all(|answer| answer.certainty == Certainty::Strong) {
-        Certainty::Strong
-    } else {
-        Certainty::Weak
-    };
+    let certainty = first.certainty;
     let facts: Vec<serverlog::Fact> = answers.iter().flat_map(|answer| facts(&answer.entry)).collect();
     gathered.log = Some(LogFacts { facts, certainty, joined_by });
 }

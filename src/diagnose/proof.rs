@@ -127,7 +127,7 @@ fn role_name(record: &Record) -> String {
 fn logged(record: &Record, log: &LogFacts, mut finding: Finding) -> Finding {
     let confidence = match log.certainty {
         Certainty::Strong => Confidence::Proven,
-        Certainty::Weak => Confidence::Likely,
+        Certainty::Weak | Certainty::Disputed => Confidence::Likely,
     };
     let name = role_name(record);
     let mut told = false;
@@ -137,25 +137,10 @@ fn logged(record: &Record, log: &LogFacts, mut finding: Finding) -> Finding {
         if !readable && matches!(fact, Fact::Matched { .. }) {
             continue;
         }
-        // A name in a log line may be forged by a user name with a line end in it: it must be ours.
-        if let Some((user, cause, variant, words)) = refusal_of(fact)
-            && is_refused_password(&finding)
-            && *user == name
-        {
-            let evidence = format!(
-                "the server's log, joined by {}, says that the role \"{name}\" {words}",
-                log.joined_by
-            );
-            // The fact is about the role at this moment, whichever connection made the server say it.
-            finding = replaced(finding, cause, Confidence::Proven, evidence);
-            finding = match cause {
-                Cause::RoleMissing => missing_variant(record.user().unwrap_or_default())
-                    .into_iter()
-                    .fold(finding, Finding::variant),
-                _ => finding,
-            };
-            finding = variant.into_iter().fold(finding, Finding::variant);
-            told = true;
+        if let Some(refusal) = refusal_of(fact).filter(|_| is_refused_password(&finding)) {
+            let before = finding.clone();
+            finding = refused_by_log(record, log, refusal, finding);
+            told |= finding != before;
         }
         finding = detail(record, fact, confidence, finding);
     }
@@ -178,6 +163,33 @@ fn logged(record: &Record, log: &LogFacts, mut finding: Finding) -> Finding {
             .summary("the role exists and its password is in force; what the client sent is another one");
     }
     finding
+}
+
+/// The log says why the password was refused.
+fn refused_by_log(record: &Record, log: &LogFacts, refusal: Refusal<'_>, finding: Finding) -> Finding {
+    let (user, cause, variant, words) = refusal;
+    let name = role_name(record);
+    // A name in a log line may be forged by a user name with a line end in it: it must be ours.
+    if *user != name {
+        return finding;
+    }
+    let evidence =
+        format!("the server's log, joined by {}, says that the role \"{name}\" {words}", log.joined_by);
+    let disputed = log.certainty == Certainty::Disputed;
+    let but = "but of another attempt of these moments it says otherwise, and only our port would tell which is this one (%r in log_line_prefix, or log_connections)";
+    if disputed && finding.confidence == Confidence::Proven {
+        return finding.and(evidence).and(but);
+    }
+    let others = [finding.cause].into_iter().chain(finding.alternatives.iter().map(|(cause, _)| *cause));
+    let others: Vec<_> = others.filter(|other| *other != cause).collect();
+    // The fact is about the role at this moment, whichever connection made the server say it.
+    let confidence = if disputed { Confidence::Likely } else { Confidence::Proven };
+    let mut finding = replaced(finding, cause, confidence, evidence);
+    if disputed {
+        finding = finding.and(but).or(&others);
+    }
+    let by_name = missing_variant(record.user().unwrap_or_default()).filter(|_| cause == Cause::RoleMissing);
+    by_name.into_iter().chain(variant).fold(finding, Finding::variant)
 }
 
 type Refusal<'a> = (&'a String, Cause, Option<&'static str>, &'static str);
