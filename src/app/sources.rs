@@ -143,9 +143,7 @@ impl Sources {
             }
             return gathered;
         }
-        if let Some(log) = &mut self.log {
-            read_log(log, attempt, &mut gathered);
-        }
+        // First who answers for this moment: the log keeps what it has, and may be waited for.
         if let Some(admin) = self.admin.as_ref().filter(|_| admin_may_know(finding)) {
             let user = text(record.user().unwrap_or_default());
             let database = text(record.database().unwrap_or_default());
@@ -153,6 +151,9 @@ impl Sources {
                 Ok(facts) => gathered.admin = Some(facts),
                 Err(problem) => gathered.unseen.push(problem.to_string()),
             }
+        }
+        if let Some(log) = &mut self.log {
+            read_log(log, attempt, &mut gathered);
         }
         gathered
     }

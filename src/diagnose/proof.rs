@@ -467,7 +467,10 @@ fn refused_password(record: &Record, context: &Context<'_>, admin: &AdminFacts, 
         let evidence = format!("--admin: the role \"{}\" has no password", role.name);
         return replaced(finding, Cause::RoleWithoutPassword, Confidence::Proven, evidence);
     }
-    if role.expired {
+    let salt = record.scram.as_ref().and_then(|scram| scram.server_first.as_ref());
+    let salt = salt.and_then(|first| role.salt_on_wire(&first.salt));
+    // An expired role is never shown its own salt: it has expired since.
+    if role.expired && salt != Some(Salt::Real) {
         let evidence =
             format!("--admin: the password of \"{}\" has expired by the server's clock", role.name);
         // A role without password is refused for that, whatever its VALID UNTIL (get_role_password).
@@ -486,13 +489,18 @@ fn refused_password(record: &Record, context: &Context<'_>, admin: &AdminFacts, 
         let finding = replaced(finding, Cause::VerifierMethodConflict, Confidence::Proven, evidence);
         return finding.variant("md5_secret_under_scram");
     }
-    stored_secret(record, context, role, finding)
+    stored_secret(record, context, role, salt, finding)
 }
 
 /// The role has a password in force: what was sent is held against what is stored.
-fn stored_secret(record: &Record, context: &Context<'_>, role: &RoleFacts, finding: Finding) -> Finding {
-    let salt = record.scram.as_ref().and_then(|scram| scram.server_first.as_ref());
-    if let Some(Salt::Other) = salt.and_then(|first| role.salt_on_wire(&first.salt)) {
+fn stored_secret(
+    record: &Record,
+    context: &Context<'_>,
+    role: &RoleFacts,
+    salt: Option<Salt>,
+    finding: Finding,
+) -> Finding {
+    if salt == Some(Salt::Other) {
         let evidence = "--admin: the salt on the wire is not that of the stored secret: the login met another server, or the password was changed in between";
         return replaced(finding, Cause::WrongServer, Confidence::Likely, evidence.into());
     }
