@@ -285,7 +285,7 @@ impl Clerk {
             (Outcome::Failed, Some(finding)) => sources.gather(attempt, finding, effort.busy),
             _ => Gathered::default(),
         };
-        let (rules, problem) = sources.rules();
+        let (rules, problem) = sources.rules(attempt.accepted + attempt.elapsed);
         gathered.unseen.extend(problem);
         let role = gathered.admin.as_ref().and_then(|admin| admin.known_role());
         let fits = role.zip(expected).and_then(|(role, expected)| role.fits(expected.password.expose()));

@@ -27,6 +27,8 @@ pub struct Rules {
     pub older: Vec<HbaFile>,
     /// Facts that lines may depend on.
     pub world: World,
+    /// The file was changed behind the login: what it said at that time is not certain.
+    pub changed_since: bool,
 }
 
 /// The rules that a login is held against: the file that was given, or what the administrator's
@@ -126,6 +128,21 @@ enum Seen {
 
 /// Holds a finding against the file.
 pub(super) fn settle(record: &Record, context: &Context<'_>, finding: Finding) -> Finding {
+    let (cause, confidence) = (finding.cause, finding.confidence);
+    let mut after = held_against(record, context, finding);
+    let settled =
+        after.confidence == Confidence::Proven && (after.cause, after.confidence) != (cause, confidence);
+    if settled && context.rules.is_some_and(|rules| rules.changed_since) {
+        after.confidence = Confidence::Likely;
+        after = after.and(
+            "but the given pg_hba.conf was changed after this login: it may have said something else then",
+        );
+        return if after.cause == cause { after } else { after.or(&[cause]) };
+    }
+    after
+}
+
+fn held_against(record: &Record, context: &Context<'_>, finding: Finding) -> Finding {
     let Some(seen) = seen(record, &finding) else { return finding };
     let Some(rules) = &Sheet::new(record, context) else { return finding };
     // A refusal by rule names the address that the server saw.
