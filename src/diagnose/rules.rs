@@ -506,10 +506,15 @@ fn nearest(rules: &Sheet<'_>, connection: &Connection, decisions: &[&Decision]) 
         let rule = rules.file.rule(line);
         rule.is_some_and(|rule| rule.users.iter().any(|user| user.token.text == connection.user))
     };
-    let passed_over = || decisions.iter().flat_map(|decision| &decision.passed_over);
-    let best =
-        passed_over().filter(|(line, _)| names_user(line)).filter_map(|(_, because)| rank(because)).max();
-    let best = best.or_else(|| passed_over().filter_map(|(_, because)| rank(because)).max());
+    let names_all = |line: &RuleRef| {
+        let rule = rules.file.rule(line);
+        rule.is_some_and(|rule| rule.users.iter().any(|user| user.token.is_keyword("all")))
+    };
+    let among = |close: &dyn Fn(&RuleRef) -> bool| {
+        let passed_over = decisions.iter().flat_map(|decision| &decision.passed_over);
+        passed_over.filter(|(line, _)| close(line)).filter_map(|(_, because)| rank(because)).max()
+    };
+    let best = among(&names_user).or_else(|| among(&names_all)).or_else(|| among(&|_| true));
     best.map(|(_, variant)| variant)
 }
 
