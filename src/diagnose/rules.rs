@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::handshake::ladder::text;
 use crate::handshake::{Record, Step};
@@ -59,6 +59,9 @@ impl<'a> Sheet<'a> {
             },
             None => Self::of_view(admin?)?,
         };
+        let address = context.dials.last().and_then(|dial| dial.address.as_deref());
+        sheet.world.own_address =
+            address.and_then(|text| text.parse::<SocketAddr>().ok()).map(|address| address.ip());
         if let Some(admin) = admin {
             sheet.learn_memberships(record, admin);
             sheet.changed = admin.settings.hba_changed_after_load() == Some(true);
@@ -350,6 +353,7 @@ fn contradicted(
     }
     let own = admin.and_then(Sheet::of_view);
     let Some(mut own) = own.filter(|own| own.file.would_load) else { return finding };
+    own.world.own_address = rules.world.own_address;
     if let Some(admin) = admin {
         own.learn_memberships(record, admin);
     }
@@ -502,6 +506,7 @@ fn nearest(rules: &Sheet<'_>, connection: &Connection, decisions: &[&Decision]) 
         Because::Family(..) => Some((1, "address_family")),
         _ => None,
     };
+    // Lines for this user by name, then those for everybody, come closer than any for somebody else.
     let names_user = |line: &RuleRef| {
         let rule = rules.file.rule(line);
         rule.is_some_and(|rule| rule.users.iter().any(|user| user.token.text == connection.user))
