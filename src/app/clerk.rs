@@ -45,6 +45,15 @@ pub(super) struct Clerk {
     keys: KeyCache,
 }
 
+/// What may be made of the password that was sent.
+#[derive(Clone, Copy)]
+struct Effort {
+    /// There are too many failures to look closely.
+    busy: bool,
+    /// The capture does not hold it.
+    blanked: bool,
+}
+
 /// What is special about an attempt that was read from a capture.
 #[derive(Clone, Debug)]
 pub(super) struct Captured {
@@ -74,24 +83,27 @@ impl Clerk {
         &self,
         attempt: &Attempt,
         base: &Context<'_>,
-        expected: Option<&Secret<String>>,
-        busy: bool,
+        expected: Option<&Expected>,
+        effort: Effort,
     ) -> Diagnosis {
         let record = &attempt.record;
+        // What the catalogs say must be asked at once, and testing passwords takes up to a second.
         let first = diagnose(record, base);
         let mut sources = self.sources.borrow_mut();
         if matches!(first.outcome, Outcome::Probe | Outcome::Cancel | Outcome::Opaque) {
             return first;
         }
         let mut gathered = match (&first.outcome, &first.finding) {
-            (Outcome::Failed, Some(finding)) => sources.gather(attempt, finding, busy),
+            (Outcome::Failed, Some(finding)) => sources.gather(attempt, finding, effort.busy),
             _ => Gathered::default(),
         };
-        let (rules, problem) = sources.rules();
+        let (rules, problem) = sources.rules(attempt.accepted + attempt.elapsed);
         gathered.unseen.extend(problem);
         let role = gathered.admin.as_ref().and_then(|admin| admin.known_role());
-        let fits = role.zip(expected).and_then(|(role, password)| role.fits(password.expose()));
+        let fits = role.zip(expected).and_then(|(role, expected)| role.fits(expected.password.expose()));
+        let judgement = judgement(record, expected, effort.busy).filter(|_| !effort.blanked);
         let context = Context {
+            judgement: judgement.as_ref(),
             log: gathered.log.as_ref(),
             mock_salt: gathered.mock_salt,
             admin: gathered.admin.as_deref(),
@@ -125,9 +137,7 @@ impl Clerk {
         let expectation = expectation(self.expected.as_ref(), record);
         let for_this_user = expectation.is_some_and(|expectation| expectation.for_this_user);
         let expected = self.expected.as_ref().filter(|_| for_this_user);
-        let expected_password = expected.map(|expected| expected.password.clone());
         let blanked = captured.as_ref().is_some_and(|captured| captured.blanked);
-        let judgement = judgement(record, expected, busy).filter(|_| !blanked);
         let our_address = attempt.our_outgoing.as_ref().map(ToString::to_string);
         let client_host = attempt.client.ip().map_or_else(|| "local".to_owned(), |ip| ip.to_string());
         let ended = attempt.accepted + attempt.elapsed;
@@ -146,7 +156,6 @@ impl Clerk {
             ssl_answered_by_us: attempt.ssl_answered_by_us,
             tls_refused_by_us: attempt.ending == Ending::TlsRefused,
             server_signature_fits,
-            judgement: judgement.as_ref(),
             expected: expectation,
             demands: self.demands.as_ref(),
             now_unix: now
@@ -168,7 +177,7 @@ impl Clerk {
             lack,
             ..Context::default()
         };
-        let diagnosis = self.with_sources(attempt, &base, expected_password.as_ref(), busy);
+        let diagnosis = self.with_sources(attempt, &base, expected, Effort { busy, blanked });
         let profile = Profile::new(record, &client_host, way.address.as_deref());
         let mut report = Report::new(record, diagnosis, &way, attempt.ssl_answered_by_us);
         report.id = id;

@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -17,7 +18,7 @@ use crate::handshake::ladder::text;
 use crate::hba::{self, FileError, Files, Server, World};
 use crate::net::{Attempt, PeerAddr};
 use crate::password::mock::is_mock_salt;
-use crate::serverlog::{self, Certainty, Join, Question, control_data, facts};
+use crate::serverlog::{self, Join, Question, control_data, facts};
 
 use super::Failure;
 use super::admin::{Admin, DEADLINE};
@@ -67,6 +68,14 @@ fn stamp(path: &Path) -> io::Result<Stamp> {
     fs::metadata(path).and_then(|meta| Ok((meta.modified()?, meta.len())))
 }
 
+/// When a file's text, name or rights were last changed: another that takes its place may be older than that.
+fn changed(path: &Path) -> io::Result<SystemTime> {
+    let meta = fs::metadata(path)?;
+    let seconds = u64::try_from(meta.ctime()).unwrap_or_default();
+    let nanos = u64::try_from(meta.ctime_nsec()).unwrap_or_default();
+    Ok(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds) + Duration::from_nanos(nanos))
+}
+
 /// What the sources say about one login.
 #[derive(Default)]
 pub(super) struct Gathered {
@@ -100,7 +109,7 @@ impl Sources {
                 rules: None,
                 problem: None,
             };
-            source.refresh();
+            source.refresh(SystemTime::now());
             if let Some(problem) = &source.problem {
                 return Err(Failure::usage(format!("--hba {}: {problem}", path.display())));
             }
@@ -109,10 +118,10 @@ impl Sources {
         Ok(sources)
     }
 
-    /// The rules as they stand now, and what is wrong with reading them.
-    pub(super) fn rules(&mut self) -> (Option<&Rules>, Option<String>) {
+    /// The rules as they stood when an attempt ended, and what is wrong with reading them.
+    pub(super) fn rules(&mut self, ended: SystemTime) -> (Option<&Rules>, Option<String>) {
         let Some(source) = &mut self.hba else { return (None, None) };
-        source.refresh();
+        source.refresh(ended);
         (source.rules.as_ref(), source.problem.as_ref().map(|problem| format!("--hba: {problem}")))
     }
 
@@ -138,9 +147,7 @@ impl Sources {
             }
             return gathered;
         }
-        if let Some(log) = &mut self.log {
-            read_log(log, attempt, &mut gathered);
-        }
+        // First who answers for this moment: the log keeps what it has, and may be waited for.
         if let Some(admin) = self.admin.as_ref().filter(|_| admin_may_know(finding)) {
             let user = text(record.user().unwrap_or_default());
             let database = text(record.database().unwrap_or_default());
@@ -148,6 +155,9 @@ impl Sources {
                 Ok(facts) => gathered.admin = Some(facts),
                 Err(problem) => gathered.unseen.push(problem.to_string()),
             }
+        }
+        if let Some(log) = &mut self.log {
+            read_log(log, attempt, &mut gathered);
         }
         gathered
     }
@@ -203,11 +213,7 @@ fn read_log(log: &mut LogSource, attempt: &Attempt, gathered: &mut Gathered) {
         Join::TimeAndNames => "time, user and database",
     };
     // All answers to one question are equally sure.
-    let certainty = if answers.iter().all(|answer| answer.certainty == Certainty::Strong) {
-        Certainty::Strong
-    } else {
-        Certainty::Weak
-    };
+    let certainty = first.certainty;
     let facts: Vec<serverlog::Fact> = answers.iter().flat_map(|answer| facts(&answer.entry)).collect();
     gathered.log = Some(LogFacts { facts, certainty, joined_by });
 }
@@ -227,14 +233,20 @@ fn nonce(path: &Path) -> Result<[u8; 32], Failure> {
 }
 
 impl HbaSource {
-    fn refresh(&mut self) {
+    /// Reads the file again if it has changed since, unless that was after `ended`: then what was read before is
+    /// more likely what it said to that login.
+    fn refresh(&mut self, ended: SystemTime) {
         if let Err(error) = stamp(&self.path) {
             self.problem = Some(error.to_string());
             return;
         }
         let fresh = |(path, old): &(PathBuf, Option<Stamp>)| stamp(path).ok() == *old;
-        if self.problem.is_none() && self.rules.is_some() && self.stamps.iter().all(fresh) {
-            return;
+        let later = |(path, _): &(PathBuf, Option<Stamp>)| changed(path).is_ok_and(|at| at > ended);
+        if let Some(rules) = &mut self.rules {
+            rules.changed_since = self.stamps.iter().any(later);
+            if rules.changed_since || (self.problem.is_none() && self.stamps.iter().all(fresh)) {
+                return;
+            }
         }
         let stamps = RefCell::new(BTreeMap::new());
         // Before it is read: what changes in between is read once more.
@@ -267,7 +279,7 @@ impl HbaSource {
             Some(_) => Vec::new(),
             None => (OLDEST..NEWEST).map(parse).collect(),
         };
-        self.rules = Some(Rules { file, older, world: World::default() });
+        self.rules = Some(Rules { file, older, world: World::default(), changed_since: false });
         self.stamps = stamps.into_inner().into_iter().collect();
         self.problem = None;
     }
@@ -292,7 +304,7 @@ mod tests {
         fs::write(&path, "local all all peer\n").unwrap();
         let mut source = source(path.clone());
         let mut has_problem = || {
-            source.refresh();
+            source.refresh(SystemTime::now() + Duration::from_secs(9));
             source.problem.is_some()
         };
         assert!(!has_problem());
@@ -310,7 +322,7 @@ mod tests {
         write("pg_hba.conf", "include more.conf\ninclude_dir d\nlocal all @names trust\n");
         let mut source = source(path);
         let mut count = || {
-            source.refresh();
+            source.refresh(SystemTime::now() + Duration::from_secs(9));
             let file = &source.rules.as_ref().unwrap().file;
             (file.rules.iter().map(|rule| rule.users.len()).sum::<usize>(), file.problems.len())
         };
@@ -325,5 +337,26 @@ mod tests {
         assert_eq!(count(), (7, 0));
         write("d/1.conf", "local all e peer\n");
         assert_eq!(count(), (6, 0));
+    }
+
+    #[test]
+    fn a_file_that_was_changed_behind_a_login_is_read_for_the_next_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pg_hba.conf");
+        fs::write(&path, "local all all trust\n").unwrap();
+        let mut source = HbaSource { path, version: None, stamps: Vec::new(), rules: None, problem: None };
+        let mut count = |ended| {
+            source.refresh(ended);
+            source.rules.as_ref().unwrap().file.rules.len()
+        };
+        let first = SystemTime::now();
+        assert_eq!(count(first), 1);
+        // The clock of files ticks some milliseconds at a time.
+        let ended = first - Duration::from_secs(1);
+        let other = dir.path().join("new");
+        fs::write(&other, "local all a trust\nlocal all b trust\n").unwrap();
+        fs::rename(&other, dir.path().join("pg_hba.conf")).unwrap();
+        assert_eq!(count(ended), 1, "it was not so then");
+        assert_eq!(count(SystemTime::now() + Duration::from_secs(1)), 2);
     }
 }

@@ -44,7 +44,7 @@ pub(super) fn refusal(record: &Record, error: &ErrorSeen, context: &Context<'_>)
     if !code.starts_with("28") && error.is_from_postgres() {
         return other(step, error);
     }
-    judged(record, error, context).unwrap_or_else(|| rejected(step, error, context))
+    judged(record, error, context).unwrap_or_else(|| rejected(record, error, context))
 }
 
 /// Whether a judgement says more than that the server refused.
@@ -68,6 +68,12 @@ fn is_mutation(variant: Variant) -> bool {
         && !matches!(variant.id(), "user_name" | "other_variable" | "previous_password" | "hashed_value")
 }
 
+/// Whether pgwhy shows the server a certificate of its own, which `clientcert=verify-full` looks at behind the password.
+pub(super) fn shows_certificate(record: &Record) -> bool {
+    let server = record.legs.as_ref().and_then(|legs| legs.server.as_ref());
+    server.is_some_and(|server| server.certificate_sent)
+}
+
 /// What testing candidates against the client's answer showed.
 fn judged(record: &Record, error: &ErrorSeen, context: &Context<'_>) -> Option<Finding> {
     let step = record.step.unwrap_or(Step::Password);
@@ -77,8 +83,7 @@ fn judged(record: &Record, error: &ErrorSeen, context: &Context<'_>) -> Option<F
         Fit::Empty => Finding::proven(step, Cause::PasswordEmpty, &judgement.explanation),
         Fit::Expected => {
             // `clientcert=verify-full` looks at the certificate behind the password, and refuses in its name.
-            let shown = record.legs.as_ref().and_then(|legs| legs.server.as_ref());
-            let finding = match shown.is_some_and(|server| server.certificate_sent) {
+            let finding = match shows_certificate(record) {
                 false => Finding::proven(step, Cause::PasswordDiffersOnServer, &judgement.explanation),
                 true => Finding::likely(step, Cause::PasswordDiffersOnServer, &judgement.explanation)
                     .or(&[Cause::ClientCertRejected]),
@@ -127,10 +132,16 @@ fn judged(record: &Record, error: &ErrorSeen, context: &Context<'_>) -> Option<F
 }
 
 /// The honest answer without context.
-fn rejected(step: Step, error: &ErrorSeen, context: &Context<'_>) -> Finding {
+fn rejected(record: &Record, error: &ErrorSeen, context: &Context<'_>) -> Finding {
+    let step = record.step.unwrap_or(Step::Password);
     let finding = Finding::possible(step, Cause::PasswordRejected, said(error))
         .or(&[Cause::PasswordMismatch, Cause::PasswordDiffersOnServer])
         .or(&LOOK_ALIKES);
+    // Of SCRAM, the server's signature shows that the proof was accepted before.
+    let finding = match shows_certificate(record) && step != Step::ScramClientFinal {
+        true => finding.or(&[Cause::ClientCertRejected]),
+        false => finding,
+    };
     match context.expected {
         Some(expected) if !expected.for_this_user => {
             let owner = expected.user.unwrap_or_default();
@@ -218,15 +229,26 @@ pub(super) fn sasl(record: &Record, error: &ErrorSeen, context: &Context<'_>) ->
         ("08P01" | "0A000", _) => malformed(record, step, error),
         // The proof was accepted; what is looked at then is the certificate's name (`ClientAuthentication`).
         ("28P01", _) if step == Step::ScramServerFinal && error.routine() == "auth_failed" => {
-            Finding::proven(step, Cause::ClientCertRejected, said(error))
+            let finding = Finding::proven(step, Cause::ClientCertRejected, said(error))
                 .variant("user_mismatch")
-                .and("the server accepted the client's proof before")
-                .summary("clientcert=verify-full: the client's certificate does not name this user")
+                .and("the server accepted the client's proof before");
+            names_another(record, finding)
         }
-        ("28P01", _) => judged(record, error, context).unwrap_or_else(|| rejected(step, error, context)),
-        ("28000", _) if step == Step::ScramClientFinal => rejected(step, error, context),
+        ("28P01", _) => judged(record, error, context).unwrap_or_else(|| rejected(record, error, context)),
+        ("28000", _) if step == Step::ScramClientFinal => rejected(record, error, context),
         _ => other(step, error),
     }
+}
+
+/// `clientcert=verify-full`: the password was right, and the certificate is another role's.
+pub(super) fn names_another(record: &Record, finding: Finding) -> Finding {
+    if shows_certificate(record) {
+        return finding
+            .on(Leg::Proxy)
+            .summary("clientcert=verify-full: the certificate that pgwhy shows the server does not name this user")
+            .fix("give pgwhy a certificate whose common name is the role's (--server-cert), or map the name in pg_ident.conf");
+    }
+    finding.summary("clientcert=verify-full: the client's certificate does not name this user")
 }
 
 /// The tag of Terminate: a client that leaves says so, and the server complains that it is no answer.

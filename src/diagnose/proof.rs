@@ -14,7 +14,7 @@ use super::admin::{AdminFacts, Answer, Backends, RoleFacts, Salt, SecretKind};
 use super::context::Context;
 use super::finding::Confidence;
 use super::session::missing_variant;
-use super::{Cause, Finding, history};
+use super::{Cause, Finding, history, password};
 
 /// What the server's log says about one login.
 #[derive(Clone, Debug)]
@@ -127,7 +127,7 @@ fn role_name(record: &Record) -> String {
 fn logged(record: &Record, log: &LogFacts, mut finding: Finding) -> Finding {
     let confidence = match log.certainty {
         Certainty::Strong => Confidence::Proven,
-        Certainty::Weak => Confidence::Likely,
+        Certainty::Weak | Certainty::Disputed => Confidence::Likely,
     };
     let name = role_name(record);
     let mut told = false;
@@ -137,25 +137,10 @@ fn logged(record: &Record, log: &LogFacts, mut finding: Finding) -> Finding {
         if !readable && matches!(fact, Fact::Matched { .. }) {
             continue;
         }
-        // A name in a log line may be forged by a user name with a line end in it: it must be ours.
-        if let Some((user, cause, variant, words)) = refusal_of(fact)
-            && is_refused_password(&finding)
-            && *user == name
-        {
-            let evidence = format!(
-                "the server's log, joined by {}, says that the role \"{name}\" {words}",
-                log.joined_by
-            );
-            // The fact is about the role at this moment, whichever connection made the server say it.
-            finding = replaced(finding, cause, Confidence::Proven, evidence);
-            finding = match cause {
-                Cause::RoleMissing => missing_variant(record.user().unwrap_or_default())
-                    .into_iter()
-                    .fold(finding, Finding::variant),
-                _ => finding,
-            };
-            finding = variant.into_iter().fold(finding, Finding::variant);
-            told = true;
+        if let Some(refusal) = refusal_of(fact).filter(|_| is_refused_password(&finding)) {
+            let before = finding.clone();
+            finding = refused_by_log(record, log, refusal, finding);
+            told |= finding != before;
         }
         finding = detail(record, fact, confidence, finding);
     }
@@ -178,6 +163,33 @@ fn logged(record: &Record, log: &LogFacts, mut finding: Finding) -> Finding {
             .summary("the role exists and its password is in force; what the client sent is another one");
     }
     finding
+}
+
+/// The log says why the password was refused.
+fn refused_by_log(record: &Record, log: &LogFacts, refusal: Refusal<'_>, finding: Finding) -> Finding {
+    let (user, cause, variant, words) = refusal;
+    let name = role_name(record);
+    // A name in a log line may be forged by a user name with a line end in it: it must be ours.
+    if *user != name {
+        return finding;
+    }
+    let evidence =
+        format!("the server's log, joined by {}, says that the role \"{name}\" {words}", log.joined_by);
+    let disputed = log.certainty == Certainty::Disputed;
+    let but = "but of another attempt of these moments it says otherwise, and only our port would tell which is this one (%r in log_line_prefix, or log_connections)";
+    if disputed && finding.confidence == Confidence::Proven {
+        return finding.and(evidence).and(but);
+    }
+    let others = [finding.cause].into_iter().chain(finding.alternatives.iter().map(|(cause, _)| *cause));
+    let others: Vec<_> = others.filter(|other| *other != cause).collect();
+    // The fact is about the role at this moment, whichever connection made the server say it.
+    let confidence = if disputed { Confidence::Likely } else { Confidence::Proven };
+    let mut finding = replaced(finding, cause, confidence, evidence);
+    if disputed {
+        finding = finding.and(but).or(&others);
+    }
+    let by_name = missing_variant(record.user().unwrap_or_default()).filter(|_| cause == Cause::RoleMissing);
+    by_name.into_iter().chain(variant).fold(finding, Finding::variant)
 }
 
 type Refusal<'a> = (&'a String, Cause, Option<&'static str>, &'static str);
@@ -227,6 +239,13 @@ fn detail(record: &Record, fact: &Fact, confidence: Confidence, finding: Finding
             match finding.cause {
                 Cause::GssFailed => {
                     replaced(finding, Cause::GssFailed, confidence, evidence).variant("principal_mismatch")
+                }
+                // Behind a password only `clientcert=verify-full` compares names, and only where it was right.
+                _ if is_refused_password(&finding)
+                    && (confidence == Confidence::Proven || finding.confidence != Confidence::Proven) =>
+                {
+                    let finding = replaced(finding, Cause::ClientCertRejected, confidence, evidence);
+                    password::names_another(record, finding.variant("user_mismatch"))
                 }
                 _ => finding.and(evidence),
             }
@@ -331,21 +350,31 @@ pub(super) fn doubt(record: &Record, context: &Context<'_>, admin: &AdminFacts) 
         ));
     }
     let address = context.dials.last().and_then(|dial| dial.address.as_deref());
-    let ip = address.and_then(|text| text.parse::<SocketAddr>().ok()).map(|addr| addr.ip().to_canonical());
-    let (ip, theirs) = match (ip, admin.address) {
-        (Some(ip), Some(theirs)) => (ip, theirs),
-        // Over a Unix socket: two servers may share a port, if only one of them listens on this address.
-        (Some(ip), None) => {
-            let listens = admin.settings.listen_addresses.as_deref();
-            let doubtful = listens.is_some_and(|list| !listens_on(list, ip));
-            return doubtful.then(|| {
-                format!("--admin: its server does not listen on {ip}, where this login went: perhaps another server")
-            });
-        }
-        _ => return None,
-    };
-    is_elsewhere(ip, theirs.to_canonical(), context.our_ip).then(|| {
-        format!("--admin: it is connected to {theirs}, this login went to {ip}: perhaps another server")
+    let ip = address.and_then(|text| text.parse::<SocketAddr>().ok())?.ip().to_canonical();
+    stands_elsewhere(ip, context.our_ip, admin.address, admin.settings.listen_addresses.as_deref())
+}
+
+/// Why the addresses alone make it doubtful: that of the login, ours on the way there, the one that the
+/// administrator's connection reached (none over a Unix socket), and the server's `listen_addresses`.
+fn stands_elsewhere(
+    login: IpAddr,
+    own: Option<IpAddr>,
+    admin: Option<IpAddr>,
+    listens: Option<&str>,
+) -> Option<String> {
+    let admin = admin.map(|admin| admin.to_canonical());
+    if let Some(admin) = admin.filter(|admin| is_elsewhere(login, *admin, own)) {
+        return Some(format!(
+            "--admin: it is connected to {admin}, this login went to {login}: perhaps another server"
+        ));
+    }
+    // By another address of this machine, or its Unix socket: servers may share a port, if only one of them
+    // listens on each address.
+    let listens = listens.filter(|_| admin != Some(login));
+    listens.is_some_and(|list| !listens_on(list, login)).then(|| {
+        format!(
+            "--admin: its server does not listen on {login}, where this login went: perhaps another server"
+        )
     })
 }
 
@@ -438,7 +467,10 @@ fn refused_password(record: &Record, context: &Context<'_>, admin: &AdminFacts, 
         let evidence = format!("--admin: the role \"{}\" has no password", role.name);
         return replaced(finding, Cause::RoleWithoutPassword, Confidence::Proven, evidence);
     }
-    if role.expired {
+    let salt = record.scram.as_ref().and_then(|scram| scram.server_first.as_ref());
+    let salt = salt.and_then(|first| role.salt_on_wire(&first.salt));
+    // An expired role is never shown its own salt: it has expired since.
+    if role.expired && salt != Some(Salt::Real) {
         let evidence =
             format!("--admin: the password of \"{}\" has expired by the server's clock", role.name);
         // A role without password is refused for that, whatever its VALID UNTIL (get_role_password).
@@ -457,21 +489,37 @@ fn refused_password(record: &Record, context: &Context<'_>, admin: &AdminFacts, 
         let finding = replaced(finding, Cause::VerifierMethodConflict, Confidence::Proven, evidence);
         return finding.variant("md5_secret_under_scram");
     }
-    stored_secret(record, context, role, finding)
+    stored_secret(record, context, role, salt, finding)
 }
 
 /// The role has a password in force: what was sent is held against what is stored.
-fn stored_secret(record: &Record, context: &Context<'_>, role: &RoleFacts, finding: Finding) -> Finding {
-    let salt = record.scram.as_ref().and_then(|scram| scram.server_first.as_ref());
-    if let Some(Salt::Other) = salt.and_then(|first| role.salt_on_wire(&first.salt)) {
+fn stored_secret(
+    record: &Record,
+    context: &Context<'_>,
+    role: &RoleFacts,
+    salt: Option<Salt>,
+    finding: Finding,
+) -> Finding {
+    if salt == Some(Salt::Other) {
         let evidence = "--admin: the salt on the wire is not that of the stored secret: the login met another server, or the password was changed in between";
         return replaced(finding, Cause::WrongServer, Confidence::Likely, evidence.into());
     }
     let fits = context.exchange.as_ref().and_then(|exchange| role.explains(exchange));
     match (fits, finding.cause) {
-        (Some(true), _) => finding.and(
-            "--admin: what the client sent fits the stored password, and the server refused it all the same",
-        ),
+        (Some(true), cause) => {
+            let evidence = "--admin: what the client sent fits the stored password, and the server refused it all the same";
+            if password::shows_certificate(record) && finding.step != Step::ScramClientFinal {
+                let finding =
+                    replaced(finding, Cause::ClientCertRejected, Confidence::Likely, evidence.into());
+                return password::names_another(record, finding.variant("user_mismatch"))
+                    .or(&[Cause::PasswordDiffersOnServer]);
+            }
+            let mut finding = finding.and(evidence);
+            if cause == Cause::PasswordDiffersOnServer {
+                finding.confidence = Confidence::Likely;
+            }
+            finding
+        }
         (Some(false), Cause::PasswordRejected) => {
             let evidence = format!(
                 "--admin: the role \"{}\" exists and its password is in force; what the client sent does not fit it",
@@ -521,6 +569,36 @@ mod tests {
         ] {
             let ip = |text: &str| text.parse::<IpAddr>().unwrap();
             assert_eq!(is_elsewhere(ip(login), ip(admin), Some(ip(own))), elsewhere, "{claim}");
+        }
+    }
+
+    #[test]
+    fn two_servers_may_share_a_port_of_this_machine() {
+        for (claim, login, admin, listens, elsewhere) in [
+            ("localhost leads to both families of one server", "127.0.0.1", Some("::1"), "localhost", false),
+            ("a server for each family", "127.0.0.1", Some("::1"), "::1", true),
+            ("the same the other way round", "::1", Some("127.0.0.1"), "127.0.0.1", true),
+            (
+                "one address, in a container that listens on its own",
+                "127.0.0.1",
+                Some("127.0.0.1"),
+                "10.8.0.2",
+                false,
+            ),
+            (
+                "this machine's own address, and a server on loopback",
+                "10.0.0.9",
+                Some("127.0.0.1"),
+                "localhost",
+                true,
+            ),
+            ("the Unix socket of a server that does not listen there", "127.0.0.1", None, "::1", true),
+            ("the Unix socket of one that does", "127.0.0.1", None, "*", false),
+        ] {
+            let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+            let own = if ip(login).is_loopback() { ip("127.0.0.1") } else { ip(login) };
+            let doubt = stands_elsewhere(ip(login), Some(own), admin.map(ip), Some(listens));
+            assert_eq!(doubt.is_some(), elsewhere, "{claim}: {doubt:?}");
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::handshake::ladder::text;
 use crate::handshake::{Record, Step};
@@ -27,6 +27,8 @@ pub struct Rules {
     pub older: Vec<HbaFile>,
     /// Facts that lines may depend on.
     pub world: World,
+    /// The file was changed behind the login: what it said at that time is not certain.
+    pub changed_since: bool,
 }
 
 /// The rules that a login is held against: the file that was given, or what the administrator's
@@ -57,6 +59,9 @@ impl<'a> Sheet<'a> {
             },
             None => Self::of_view(admin?)?,
         };
+        let address = context.dials.last().and_then(|dial| dial.address.as_deref());
+        sheet.world.own_address =
+            address.and_then(|text| text.parse::<SocketAddr>().ok()).map(|address| address.ip());
         if let Some(admin) = admin {
             sheet.learn_memberships(record, admin);
             sheet.changed = admin.settings.hba_changed_after_load() == Some(true);
@@ -128,6 +133,21 @@ enum Seen {
 
 /// Holds a finding against the file.
 pub(super) fn settle(record: &Record, context: &Context<'_>, finding: Finding) -> Finding {
+    let (cause, confidence) = (finding.cause, finding.confidence);
+    let mut after = held_against(record, context, finding);
+    let settled =
+        after.confidence == Confidence::Proven && (after.cause, after.confidence) != (cause, confidence);
+    if settled && context.rules.is_some_and(|rules| rules.changed_since) {
+        after.confidence = Confidence::Likely;
+        after = after.and(
+            "but the given pg_hba.conf was changed after this login: it may have said something else then",
+        );
+        return if after.cause == cause { after } else { after.or(&[cause]) };
+    }
+    after
+}
+
+fn held_against(record: &Record, context: &Context<'_>, finding: Finding) -> Finding {
     let Some(seen) = seen(record, &finding) else { return finding };
     let Some(rules) = &Sheet::new(record, context) else { return finding };
     // A refusal by rule names the address that the server saw.
@@ -337,6 +357,7 @@ fn contradicted(
     }
     let own = admin.and_then(Sheet::of_view);
     let Some(mut own) = own.filter(|own| own.file.would_load) else { return finding };
+    own.world.own_address = rules.world.own_address;
     if let Some(admin) = admin {
         own.learn_memberships(record, admin);
     }
@@ -489,14 +510,20 @@ fn nearest(rules: &Sheet<'_>, connection: &Connection, decisions: &[&Decision]) 
         Because::Family(..) => Some((1, "address_family")),
         _ => None,
     };
+    // Lines for this user by name, then those for everybody, come closer than any for somebody else.
     let names_user = |line: &RuleRef| {
         let rule = rules.file.rule(line);
         rule.is_some_and(|rule| rule.users.iter().any(|user| user.token.text == connection.user))
     };
-    let passed_over = || decisions.iter().flat_map(|decision| &decision.passed_over);
-    let best =
-        passed_over().filter(|(line, _)| names_user(line)).filter_map(|(_, because)| rank(because)).max();
-    let best = best.or_else(|| passed_over().filter_map(|(_, because)| rank(because)).max());
+    let names_all = |line: &RuleRef| {
+        let rule = rules.file.rule(line);
+        rule.is_some_and(|rule| rule.users.iter().any(|user| user.token.is_keyword("all")))
+    };
+    let among = |close: &dyn Fn(&RuleRef) -> bool| {
+        let passed_over = decisions.iter().flat_map(|decision| &decision.passed_over);
+        passed_over.filter(|(line, _)| close(line)).filter_map(|(_, because)| rank(because)).max()
+    };
+    let best = among(&names_user).or_else(|| among(&names_all)).or_else(|| among(&|_| true));
     best.map(|(_, variant)| variant)
 }
 

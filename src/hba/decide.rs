@@ -261,6 +261,8 @@ fn from(address: &Address, connection: &Connection, world: &World) -> Known {
         Address::Net { address: net, mask } => no(in_range(client, *net, *mask)),
         Address::Host(name) => host_name(name, client, &world.client_name),
         Address::SameHost | Address::SameNet => match &world.interfaces {
+            // Who comes from the server's own address is on its machine.
+            None if world.own_address.map(|own| own.to_canonical()) == Some(client) => Known::Yes,
             None => Known::Not(Missing::Interfaces),
             Some(interfaces) if *address == Address::SameHost => {
                 no(interfaces.iter().any(|interface| interface.address == client))

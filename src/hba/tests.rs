@@ -241,12 +241,16 @@ fn host_names_and_interfaces() {
     decides(file, &tcp("10.0.0.1"), &world, "2");
     world.client_name = named("example.org", Some(&["10.0.0.1"]));
     decides(file, &tcp("10.0.0.1"), &world, "2");
+    let same = "host all all samehost md5\nhost all all samenet md5";
     decides("host all all samenet md5", &tcp("10.0.0.9"), &world, "none ?1");
+    world.own_address = Some("::ffff:10.0.0.9".parse().unwrap());
+    decides(same, &tcp("10.0.0.9"), &world, "1");
+    decides(same, &tcp("10.0.0.8"), &world, "none ?1,2");
     let interface =
         Interface { address: "10.0.0.1".parse().unwrap(), mask: "255.255.255.0".parse().unwrap() };
     world.interfaces = Some(vec![interface]);
-    decides("host all all samehost md5\nhost all all samenet md5", &tcp("10.0.0.9"), &world, "2");
-    decides("host all all samehost md5\nhost all all samenet md5", &tcp("10.0.0.1"), &world, "1");
+    decides(same, &tcp("10.0.0.9"), &world, "2");
+    decides(same, &tcp("10.0.0.1"), &world, "1");
 }
 
 #[test]

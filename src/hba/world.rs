@@ -160,6 +160,8 @@ pub struct World {
     pub client_name: ClientName,
     /// For `samehost` and `samenet`.
     pub interfaces: Option<Vec<Interface>>,
+    /// The address at which the server was reached: one of its interfaces has it, whatever the others are.
+    pub own_address: Option<IpAddr>,
 }
 
 /// A fact without which a line can't be decided.

@@ -51,6 +51,8 @@ pub struct Question {
 /// How sure it is that an entry is about the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Certainty {
+    /// More than one connection fits, and the server did not judge the same user alike in all of them.
+    Disputed,
     /// Time and names fit, or more than one candidate does: no proof.
     Weak,
     /// The port or the process id says so, and nothing speaks against it.
@@ -197,7 +199,7 @@ impl Correlator {
         self.reloads.iter()
     }
 
-    /// The entries about one connection, oldest first: all strong or all weak.
+    /// The entries about one connection, oldest first, all equally sure.
     pub fn find(&self, question: &Question) -> Vec<Found<'_>> {
         let by_port = self.by_port(question);
         let (sessions, certainty, join) = match by_port {
@@ -207,6 +209,15 @@ impl Correlator {
                 None => (self.by_names(question), Certainty::Weak, Join::TimeAndNames),
             },
         };
+        let in_time = self.in_time(&sessions, question);
+        // A server that is reached by loopback or a Unix socket has our clock.
+        let one_clock = question.unix || question.our_ip.is_some_and(|ip| ip.to_canonical().is_loopback());
+        let candidates = if one_clock { &in_time } else { &sessions };
+        let certainty = match certainty {
+            Certainty::Weak if self.are_disputed(candidates, question) => Certainty::Disputed,
+            certainty => certainty,
+        };
+        let sessions = in_time;
         let fits = |kept: &&Kept| sessions.contains(&kept.session) && distance(kept, question) <= FAR_MS;
         let found = self.entries.iter().filter(fits);
         found.map(|kept| Found { entry: &kept.entry, certainty, join }).collect()
@@ -252,7 +263,7 @@ impl Correlator {
         let mut found = Vec::new();
         for kept in self.entries.iter().filter(|kept| distance(kept, question) == 0) {
             let Some(session) = self.sessions.get(&kept.session) else { continue };
-            let names_user = session.user.is_some() || kept.entry.message.contains(cut);
+            let names_user = session.user.is_some() || names(&kept.entry.message, cut);
             let is_refusal = kept.entry.is_fatal() || kept.entry.severity == Severity::Unknown;
             let other_way =
                 session.host.is_some() && question.unix != (session.host.as_deref() == Some(LOCAL));
@@ -262,6 +273,34 @@ impl Correlator {
             }
         }
         found
+    }
+
+    /// Whether sessions that may all be meant tell different stories about the user: his role may have been
+    /// altered between two attempts.
+    fn are_disputed(&self, sessions: &[u64], question: &Question) -> bool {
+        let user = question.user.as_deref().map(cut_name).unwrap_or_default();
+        let mut stories = sessions.iter().filter_map(|session| self.story(*session, user));
+        let first = stories.next();
+        stories.any(|story| Some(story) != first)
+    }
+
+    /// Why the server refused the user's password; `None` of a session in which it judged none.
+    fn story(&self, session: u64, user: &str) -> Option<Vec<Fact>> {
+        let entries = self.entries.iter().filter(|kept| kept.session == session);
+        let facts: Vec<Fact> = entries.flat_map(|kept| facts(&kept.entry)).collect();
+        let judged = |fact: &Fact| matches!(fact, Fact::Matched { .. }) || fact.judged_user() == Some(user);
+        facts.iter().any(judged).then_some(())?;
+        Some(facts.into_iter().filter(|fact| fact.judged_user() == Some(user)).collect())
+    }
+
+    /// Where clocks agree, what was written before the attempt began, or behind its end, is another's.
+    fn in_time(&self, sessions: &[u64], question: &Question) -> Vec<u64> {
+        let is_in = |session: &u64| {
+            let mut entries = self.entries.iter().filter(|kept| kept.session == *session);
+            entries.any(|kept| kept.entry.is_fatal() && overlaps(kept, question))
+        };
+        let inside: Vec<u64> = sessions.iter().copied().filter(is_in).collect();
+        if inside.is_empty() { sessions.to_vec() } else { inside }
     }
 
     fn insert(&mut self, number: u64, entry: Entry, seen_ms: i64) {
@@ -373,6 +412,24 @@ fn distance(kept: &Kept, question: &Question) -> i64 {
     let before = question.from_ms.saturating_sub(kept.at_ms.saturating_add(kept.late_ms));
     let after = kept.at_ms.saturating_sub(kept.early_ms).saturating_sub(question.to_ms);
     before.max(after).max(0)
+}
+
+/// Whether an entry is of the time of the question, by clocks that agree.
+fn overlaps(kept: &Kept, question: &Question) -> bool {
+    let latest = kept.at_ms.saturating_add(kept.late_ms - SLACK_MS);
+    let earliest = kept.at_ms.saturating_sub(kept.early_ms - SLACK_MS);
+    question.from_ms <= latest && earliest <= question.to_ms
+}
+
+/// Whether a message names the user, and not only a longer name that holds this one.
+fn names(message: &str, user: &str) -> bool {
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    let mut places = message.match_indices(user);
+    places.any(|(at, _)| {
+        let (before, behind) = (message.get(..at), message.get(at + user.len()..));
+        !before.is_some_and(|text| text.ends_with(is_part))
+            && !behind.is_some_and(|text| text.starts_with(is_part))
+    })
 }
 
 /// Whether the host that the server saw can be us. A name (`log_hostname`) says nothing against it.

@@ -135,6 +135,22 @@ pub enum Fact {
     Other,
 }
 
+impl Fact {
+    /// The user whose stored password was looked at, where that is what it is about.
+    pub fn judged_user(&self) -> Option<&str> {
+        match self {
+            Self::RoleMissing { user }
+            | Self::NoPassword { user }
+            | Self::Expired { user }
+            | Self::NotScram { user }
+            | Self::NotMd5 { user }
+            | Self::PasswordMismatch { user }
+            | Self::UnknownSecret { user } => Some(user),
+            _ => None,
+        }
+    }
+}
+
 /// What came of looking up a client's host name (`ClientAuthentication`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LookUp {

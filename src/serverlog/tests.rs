@@ -422,6 +422,36 @@ fn connections_are_found_by_process_or_names() {
 }
 
 #[test]
+fn attempts_of_one_user_that_were_judged_otherwise_prove_nothing_about_each_other() {
+    let text = "2026-11-21 05:25:00.110 UTC [42] FATAL:  password authentication failed for user \"app\"\n\
+        2026-11-21 05:25:00.110 UTC [42] DETAIL:  User \"app\" has an expired password.\n\
+        \tConnection matched pg_hba.conf line 3: \"host all all all scram-sha-256\"\n\
+        2026-11-21 05:25:00.210 UTC [43] FATAL:  password authentication failed for user \"app\"\n\
+        2026-11-21 05:25:00.210 UTC [43] DETAIL:  Connection matched pg_hba.conf line 3: \"host all all all scram-sha-256\"\n";
+    let (first, second) = ((UTC - 20, UTC), (UTC + 70, UTC + 100));
+    let seconds = text.replace(".110", "").replace(".210", "");
+    let alike =
+        text.replace("DETAIL:  Connection", "DETAIL:  User \"app\" has an expired password.\n\tConnection");
+    let other = text.replacen("\"app\"", "\"app_2\"", 2);
+    for (claim, text, here, (from_ms, to_ms), expected) in [
+        ("clocks agree, and the first was expired", text, true, first, (Certainty::Weak, 1, true)),
+        ("clocks agree, and the second was not", text, true, second, (Certainty::Weak, 1, false)),
+        ("another clock", text, false, second, (Certainty::Disputed, 1, false)),
+        ("times in seconds", seconds.as_str(), true, second, (Certainty::Disputed, 2, true)),
+        ("both are told the same", alike.as_str(), false, second, (Certainty::Weak, 1, true)),
+        ("the other is of a longer name", other.as_str(), false, second, (Certainty::Weak, 1, false)),
+    ] {
+        let ip = if here { [127, 0, 0, 1] } else { [10, 0, 0, 9] };
+        let asked = Question { our_ip: Some(ip.into()), from_ms, to_ms, database: None, ..question() };
+        let correlator = correlator(text);
+        let found = correlator.find(&asked);
+        let expired = Fact::Expired { user: "app".to_owned() };
+        let expired = found.iter().any(|found| facts(found.entry).contains(&expired));
+        assert_eq!((found[0].certainty, found.len(), expired), expected, "{claim}: {found:?}");
+    }
+}
+
+#[test]
 fn the_process_that_had_the_number_before_is_another_one() {
     let text = "2026-11-21 05:25:00.100 UTC [42] FATAL:  before\n\
         2026-11-21 05:25:00.110 UTC [42] LOG:  connection received: host=127.0.0.1 port=53122\n\

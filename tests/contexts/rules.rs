@@ -111,6 +111,34 @@ fn by_file() -> Vec<Phase> {
             app("no entry: the user's own line is for IPv6", BARE, "hba_no_entry/address_family proven"),
         ),
         phase(
+            "host all other all scram-sha-256\nhost all all 10.0.0.0/8 scram-sha-256\n",
+            app(
+                "no entry: everybody's line for another address is closer than another user's",
+                BARE,
+                "hba_no_entry/address proven",
+            ),
+        ),
+        phase(
+            "host all other all scram-sha-256\nhost all all samehost scram-sha-256\n",
+            app("we come from the server's own address", REJECTED, REJECTED)
+                .says("decides: host all all samehost"),
+        ),
+        edited(
+            SCRAM,
+            "host all all samenet md5\nhost all all samehost trust\nhost all all samenet reject\n",
+            app("and that is in each of its networks", REJECTED, REJECTED)
+                .says("decides: host all all samenet md5"),
+        ),
+        edited(
+            SCRAM,
+            "host all all samehost trust\n",
+            app(
+                "a line for the server's own address that it has not loaded",
+                REJECTED,
+                "hba_not_reloaded/not_reloaded proven",
+            ),
+        ),
+        phase(
             "hostssl all app 127.0.0.1/32 scram-sha-256\n",
             app("a hostssl line wants TLS", BARE, "hba_requires_tls/client_never_asks proven")
                 .says("hostssl"),

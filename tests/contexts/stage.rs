@@ -40,7 +40,7 @@ CREATE DATABASE shop; CREATE DATABASE tiny CONNECTION LIMIT 0;
 ";
 
 /// Logging into files in the data directory.
-fn logging(more: &str) -> String {
+pub fn logging(more: &str) -> String {
     format!("logging_collector = on\nlog_directory = 'log'\nlog_filename = 'pg.log'\n{more}\n")
 }
 

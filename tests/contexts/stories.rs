@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::stage::conninfo;
+use super::stage::{conninfo, logging};
 use crate::support::DEADLINE;
 use crate::support::client::{Login, Who};
 use crate::support::keeper::Scratch;
@@ -49,6 +49,41 @@ pub fn run(version: Version) {
     );
     salts(&here, &there);
     lines(&here);
+    let roles =
+        "CREATE ROLE late LOGIN PASSWORD 'r1ght-pass' VALID UNTIL '2001-01-01'; CREATE ROLE bare LOGIN;";
+    let conf = logging("log_connections = off");
+    altered(&Server::start(
+        version,
+        &Plan { late_conf: conf, late_wait: "collector process", ..plan(roles) },
+    ));
+}
+
+/// A role is altered behind a login that failed, and the next login comes before anybody looked at the first: the
+/// log joins both by their names alone.
+fn altered(server: &Server) {
+    server.wait_for_sql();
+    let log = server.data().join("log/pg.log").display().to_string();
+    let mut proxy = Proxy::start(&format!("127.0.0.1:{}", server.port), &["--server-log".to_owned(), log]);
+    for (user, sql, first) in [
+        ("late", "ALTER ROLE late VALID UNTIL 'infinity'", "password_expired"),
+        ("nobody", "CREATE ROLE nobody LOGIN PASSWORD 'r1ght-pass'", "role_missing"),
+        ("bare", "ALTER ROLE bare PASSWORD 'r1ght-pass'", "role_without_password"),
+    ] {
+        let before = proxy.handshakes().len();
+        let login = Login {
+            user: user.into(),
+            password: Some("wr0ng-pass".into()),
+            database: Some("postgres".into()),
+            ..Login::default()
+        };
+        Who::Psql.log_in(proxy.addr, &login);
+        server.sql(sql);
+        Who::Psql.log_in(proxy.addr, &login);
+        let seen = proxy.wait_handshakes(before + 2, DEADLINE).split_off(before);
+        check(sql, &seen[0], &format!("{first} proven"), "joined by time");
+        check(sql, &seen[1], "password_rejected possible", "decided");
+    }
+    proxy.finish();
 }
 
 fn salts(here: &Server, there: &Server) {

@@ -52,7 +52,11 @@ fn run_row(stage: &Stage, row: &Row) -> Result<(), String> {
     let knows = if row.knows.is_empty() { String::new() } else { format!("{}@", row.knows) };
     let query = files().fill(row.query);
     let upstream = format!("postgres://{knows}{}:{port}/app{query}", row.host);
-    let args: Vec<String> = row.args.split_whitespace().map(|arg| files().fill(arg)).collect();
+    let fill = |arg: &str| match arg {
+        "{admin}" => stage.admin(row.at),
+        arg => files().fill(arg),
+    };
+    let args: Vec<String> = row.args.split_whitespace().map(fill).collect();
     let mut proxy = Proxy::start(&upstream, &args);
     if let Some(first) = &row.after {
         row.who.log_in(proxy.addr, &filled(first));

@@ -48,6 +48,14 @@ impl Stage {
         cell.get_or_init(|| Server::start(self.version, &plan(at))).port
     }
 
+    /// A connection string of its administrator.
+    pub fn admin(&self, at: At) -> String {
+        let port = self.port(at);
+        let cell = self.servers.lock().unwrap().get(&at).cloned();
+        let server = cell.as_ref().and_then(|cell| cell.get()).expect("it was started");
+        format!("postgres:///postgres?user=postgres&host={}&port={port}", server.socket_dir().display())
+    }
+
     /// What a server logged, for a row that failed.
     pub fn log(&self, at: At) -> Vec<String> {
         let cell = self.servers.lock().unwrap().get(&at).cloned();

@@ -177,8 +177,18 @@ fn client_certificates() -> Vec<Row> {
         )
         .args("--server-tls require --server-cert {app.crt} --server-key {app.key}")
         .psql(Login { user: "named".into(), ..login() })
-        .expect(fails("scram_server_final", "client_cert_rejected", "user_mismatch")),
+        .expect(fails("scram_server_final", "client_cert_rejected", "user_mismatch").leg("proxy")),
         // In clear nothing shows what the server looked at last.
+        Row::new("clientcert=verify-full with a password in clear", At::ClientCa)
+            .args("--server-tls require --server-cert {app.crt} --server-key {app.key}")
+            .psql(Login { user: "named_clear".into(), ..login() })
+            .expect(fails("password", "password_rejected", "-").confidence("possible")),
+        Row::new("the same, and an administrator knows the password", At::ClientCa)
+            .args("--server-tls require --server-cert {app.crt} --server-key {app.key} --admin {admin}")
+            .psql(Login { user: "named_clear".into(), ..login() })
+            .expect(
+                fails("password", "client_cert_rejected", "user_mismatch").confidence("likely").leg("proxy"),
+            ),
         Row::new("clientcert=verify-full with the expected password in clear", At::ClientCa)
             .args("--server-tls require --server-cert {app.crt} --server-key {app.key}")
             .knows("named_clear:correct-pw-1")
