@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use super::ca::CaArgs;
 use super::hba::HbaArgs;
+use super::output::{Format, Show};
 use super::tls::TlsArgs;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
 
+use crate::conninfo::may_hold_password;
 use crate::diagnose::Cause;
 
 /// Says exactly why a PostgreSQL login failed.
@@ -448,24 +450,6 @@ pub struct DemoArgs {
     pub pg_bin: Option<PathBuf>,
 }
 
-/// `--format`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// Text for people
-    Human,
-    /// One JSON object a line
-    Json,
-}
-
-/// `--show`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Show {
-    /// Every connection
-    All,
-    /// Only logins that failed
-    Failed,
-}
-
 /// No other PostgreSQL tool's usual port.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:7432";
 
@@ -538,12 +522,6 @@ pub(super) fn without_secrets(complaint: &str, arguments: impl Iterator<Item = O
         text + "\nA connection string (not shown here) is given with --upstream:\n  \
                 pgwhy proxy --upstream \"$DATABASE_URL\"\n"
     })
-}
-
-/// Whether a word looks like a connection string.
-pub(super) fn may_hold_password(word: &str) -> bool {
-    let keyword = word.contains('=') && word.to_ascii_lowercase().contains("password");
-    word.contains("://") || word.contains('@') || keyword
 }
 
 #[cfg(test)]

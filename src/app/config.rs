@@ -6,15 +6,14 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 
 use crate::conninfo::{
-    Conninfo, Host, HostName, PasswordSource, Problem, Severity, SslMode, env_file, passfile,
+    Conninfo, Host, HostName, PasswordSource, Problem, Severity, SslMode, env_file, may_hold_password,
+    passfile,
 };
 use crate::diagnose::demands::Demands;
 use crate::net::{Listen, PeerAddr, Upstream, UpstreamHost};
 use crate::password::Expected;
 use crate::secret::Secret;
 
-use super::cli::{ProxyArgs, may_hold_password};
-use super::tls::Hints;
 use super::{Failure, stderr};
 
 /// Where the proxy leads, and what is known about it.
@@ -43,9 +42,9 @@ struct Source {
 }
 
 /// Reads the upstream from the options, `DATABASE_URL`, `./.env` or the `PG*` variables.
-pub(super) fn target(args: &ProxyArgs) -> Result<Target, Failure> {
+pub(super) fn target(upstream: Option<&str>, password_file: Option<&Path>) -> Result<Target, Failure> {
     let environment = |name: &str| std::env::var(name).ok();
-    let source = source(args)?;
+    let source = source(upstream)?;
     let (conninfo, place, others) = match source {
         Some(source) => {
             let conninfo = Conninfo::parse(&source.text, &environment)
@@ -68,7 +67,7 @@ pub(super) fn target(args: &ProxyArgs) -> Result<Target, Failure> {
     for problem in conninfo.problems.iter().filter(worth_telling) {
         stderr::say(format_args!("{place}: {problem}"));
     }
-    let expected = expected(args.context.password_file.as_deref(), &conninfo, &place, others)?;
+    let expected = expected(password_file, &conninfo, &place, others)?;
     let demands = demands(&conninfo, &place, &environment);
     let host = first_host(&conninfo);
     let upstream = Upstream {
@@ -76,6 +75,15 @@ pub(super) fn target(args: &ProxyArgs) -> Result<Target, Failure> {
         connect_timeout: conninfo.connect_timeout,
     };
     Ok(Target { upstream, host, expected, demands, conninfo })
+}
+
+/// What a connection string says about TLS.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Hints {
+    /// `sslnegotiation=direct`
+    pub(super) direct: bool,
+    /// Whoever uses it verifies certificates.
+    pub(super) clients_verify: bool,
 }
 
 impl Target {
@@ -140,9 +148,13 @@ pub(super) fn expectation(
     Ok((expected, demands(&conninfo, "--expect", &environment), first_host(&conninfo)))
 }
 
-fn source(args: &ProxyArgs) -> Result<Option<Source>, Failure> {
-    if let Some(text) = &args.upstream {
-        return Ok(Some(Source { text: text.clone(), place: "--upstream".into(), others: dotenv_values() }));
+fn source(upstream: Option<&str>) -> Result<Option<Source>, Failure> {
+    if let Some(text) = upstream {
+        return Ok(Some(Source {
+            text: text.to_owned(),
+            place: "--upstream".into(),
+            others: dotenv_values(),
+        }));
     }
     if let Some(text) = std::env::var_os("DATABASE_URL") {
         let text = text.into_string().map_err(|_| Failure::usage("DATABASE_URL is not UTF-8 text"))?;

@@ -12,10 +12,10 @@ use crate::report::diff::{Comparison, Login};
 
 use super::Failure;
 use super::clerk::{Clerk, Setting};
-use super::cli::{DiffArgs, Format, Show};
+use super::cli::DiffArgs;
 use super::config::expectation;
 use super::logins::{keys, logins, report};
-use super::output::{Dress, wants_colour};
+use super::output::{Dress, Format, Show, wants_colour};
 
 /// Users and databases whose last success is kept for choosing.
 const SUCCESSES: usize = 256;

@@ -12,7 +12,7 @@ use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use super::admin::{self, Admin};
-use super::cli::Format;
+use super::output::Format;
 use super::{Failure, output};
 use crate::diagnose::admin::AdminFacts;
 use crate::diagnose::rules::learn_memberships;

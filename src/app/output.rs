@@ -2,12 +2,30 @@
 
 use std::io::IsTerminal;
 
+use clap::ValueEnum;
+
+use crate::diagnose::Outcome;
 use crate::report::Report;
 use crate::report::human::{Style, render};
 use crate::report::json;
 
-use super::cli::{Format, Show};
-use crate::diagnose::Outcome;
+/// `--format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Text for people
+    Human,
+    /// One JSON object a line
+    Json,
+}
+
+/// `--show`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Show {
+    /// Every connection
+    All,
+    /// Only logins that failed
+    Failed,
+}
 
 /// How this run reports.
 #[derive(Clone, Copy, Debug)]

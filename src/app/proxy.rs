@@ -25,7 +25,7 @@ use super::{Failure, baseline, stderr};
 
 /// Runs until it is told to stop.
 pub(super) fn run(args: &ProxyArgs) -> Result<(), Failure> {
-    let target = target(args)?;
+    let target = target(args.upstream.as_deref(), args.context.password_file.as_deref())?;
     let dress = Dress::new(args.format, args.show);
     let sources = Sources::open(&args.context)?;
     let admin = sources.admin.clone();

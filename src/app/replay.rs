@@ -18,6 +18,7 @@ use crate::capture::conversation::Conversation;
 use crate::capture::read::blocks::Blocks;
 use crate::capture::script::{Script, Which};
 use crate::capture::tls::KeyLog;
+use crate::conninfo::may_hold_password;
 use crate::diagnose::{Context, Outcome, diagnose};
 use crate::handshake::{Attention, Chunk, Close, Observer, Side, Step};
 use crate::report::escape::visible;
@@ -25,10 +26,10 @@ use crate::report::{Report, Way};
 use crate::wire::frame::{Frame, Framer, Kind, MAX_SLICE};
 
 use super::Failure;
-use super::cli::{Format, ReplayArgs, Show, may_hold_password};
+use super::cli::ReplayArgs;
 use super::config::first_line;
 use super::logins::logins;
-use super::output::Dress;
+use super::output::{Dress, Format, Show};
 
 /// How long the other side may take for its next message.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -8,10 +8,10 @@ use crate::diagnose::Outcome;
 use crate::report::Report;
 
 use super::clerk::{Clerk, Setting};
-use super::cli::{ChoiceArgs, Show, ShowArgs};
+use super::cli::{ChoiceArgs, ShowArgs};
 use super::config::expectation;
 use super::logins::{keys, logins, report};
-use super::output::Dress;
+use super::output::{Dress, Show};
 use super::sources::Sources;
 use super::{Failure, baseline, stderr};
 

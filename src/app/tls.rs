@@ -188,15 +188,6 @@ pub(super) fn config(args: &TlsArgs, target: &Target, listen: &[String]) -> Resu
     })
 }
 
-/// What a connection string says about TLS.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Hints {
-    /// `sslnegotiation=direct`
-    pub(super) direct: bool,
-    /// Whoever uses it verifies certificates.
-    pub(super) clients_verify: bool,
-}
-
 fn client_roots(args: &TlsArgs, mode: net::ClientTls) -> Result<Option<Arc<Roots>>, Failure> {
     match &args.tls_client_ca {
         Some(file) => Ok(Some(Arc::new(roots("--tls-client-ca", file, None)?))),

@@ -362,3 +362,9 @@ fn plain(whole: &str, text: &str, draft: &mut Draft) -> Result<(), ConninfoError
     }
     Ok(())
 }
+
+/// Whether a word looks like a connection string: then it is not repeated.
+pub fn may_hold_password(word: &str) -> bool {
+    let keyword = word.contains('=') && word.to_ascii_lowercase().contains("password");
+    word.contains("://") || word.contains('@') || keyword
+}

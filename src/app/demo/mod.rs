@@ -8,8 +8,8 @@ use crate::password::Expected;
 use crate::secret::Secret;
 
 use super::clerk::{Clerk, Setting};
-use super::cli::{DemoArgs, Format, Show};
-use super::output::Dress;
+use super::cli::DemoArgs;
+use super::output::{Dress, Format, Show};
 use super::proxy::{Running, start};
 use super::{Failure, print};
 

@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 use md5::{Digest as _, Md5};
 
 use crate::app::Failure;
-use crate::app::cli::Format;
-use crate::app::output::Dress;
+use crate::app::output::{Dress, Format};
 use crate::capture::script::Script;
 use crate::capture::write::walk::{Message, What};
 use crate::handshake::{Side, Step};
