@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use crate::handshake::ladder::{text, version};
 use crate::handshake::record::ErrorSeen;
 use crate::handshake::{Record, Step};
+use crate::serverlog::{self, State};
 
 use super::context::Context;
 use super::postgres::{HbaRefusal, Replication, contains, hba_refusal, replication, without_name};
@@ -59,15 +60,13 @@ pub(super) fn other(step: Step, error: &ErrorSeen) -> Finding {
 }
 
 fn not_accepting(error: &ErrorSeen) -> Finding {
-    let message = error.get(b'M').unwrap_or_default();
-    let variant = match () {
-        () if contains(message, b"starting up") => Some("starting_up"),
-        () if contains(message, b"shutting down") => Some("shutting_down"),
-        () if contains(message, b"recovery mode") => Some("recovery"),
-        () if contains(message, b"not accepting connections") => Some("standby"),
-        () if contains(message, b"not yet accepting connections") => Some("recovery"),
-        () => None,
-    };
+    let state = error.text(b'M').and_then(|message| serverlog::state(&message));
+    let variant = state.map(|state| match state {
+        State::StartingUp => "starting_up",
+        State::ShuttingDown => "shutting_down",
+        State::InRecovery | State::NotYetAccepting => "recovery",
+        State::NotAccepting => "standby",
+    });
     let finding = Finding::proven(Step::AuthRequest, Cause::ServerNotAccepting, said(error));
     match variant {
         Some(variant) => finding.variant(variant),

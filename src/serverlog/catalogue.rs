@@ -20,8 +20,8 @@ pub(super) fn recognise<'a>(text: &'a str, kinds: &[Kind]) -> Option<(Kind, Vec<
 /// Only what stays readable is here: a text that is mostly question marks could be any message.
 static PLAIN: LazyLock<Vec<(Kind, String)>> = LazyLock::new(|| {
     let plain = MESSAGES.iter().filter(|(_, _, template)| !template.is_ascii());
-    let plain = plain.map(|(kind, _, template)| (*kind, in_ascii(template)));
-    plain.filter(|(_, text)| is_readable(text)).collect()
+    let plain = plain.filter(|(_, _, template)| is_readable(template));
+    plain.map(|(kind, _, template)| (*kind, in_ascii(template))).collect()
 });
 
 /// What glibc's iconv makes of a text for the locale C.
@@ -41,7 +41,9 @@ pub(super) fn in_ascii(text: &str) -> String {
     out
 }
 
-fn is_readable(text: &str) -> bool {
+/// Whether enough of a text is left.
+pub(super) fn is_readable(text: &str) -> bool {
+    let text = in_ascii(text);
     let lost = text.chars().filter(|c| *c == '?').count();
     let letters = text.chars().filter(char::is_ascii_alphabetic).count();
     lost * 5 <= letters

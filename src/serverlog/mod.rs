@@ -19,6 +19,7 @@ mod kind;
 mod parse;
 mod prefix;
 mod redact;
+mod states;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -28,6 +29,7 @@ mod words;
 pub use correlate::{Certainty, Correlator, Found, Join, Question};
 pub use facts::{Fact, LookUp, Service, Trouble, facts};
 pub use parse::{Format, Parser, parse_all};
+pub use states::{State, state};
 
 /// The severity of a message (`error_severity` in elog.c).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

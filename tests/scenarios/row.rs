@@ -36,6 +36,8 @@ pub enum At {
     Starting,
     /// In a smart shutdown.
     Stopping,
+    /// The same in German.
+    StoppingInGerman,
     /// Speaks German.
     German,
     /// PgBouncer in front of the main server.

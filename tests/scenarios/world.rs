@@ -26,6 +26,7 @@ pub struct World {
     hot_standby: OnceLock<Server>,
     starting: OnceLock<Server>,
     stopping: OnceLock<Server>,
+    stopping_in_german: OnceLock<Server>,
     german: OnceLock<Server>,
     bouncer: OnceLock<u16>,
     small_bouncer: OnceLock<u16>,
@@ -74,6 +75,7 @@ impl World {
             hot_standby: OnceLock::new(),
             starting: OnceLock::new(),
             stopping: OnceLock::new(),
+            stopping_in_german: OnceLock::new(),
             german: OnceLock::new(),
             bouncer: OnceLock::new(),
             small_bouncer: OnceLock::new(),
@@ -139,6 +141,10 @@ impl World {
                 self.starting.get_or_init(start("starting", plan))
             }
             At::Stopping => self.stopping.get_or_init(start("stopping", self.plan())),
+            At::StoppingInGerman => {
+                let plan = Plan { german: true, ..self.plan() };
+                self.stopping_in_german.get_or_init(start("stopping in German", plan))
+            }
             At::German => {
                 self.german.get_or_init(start("german", Plan { german: true, tls: true, ..self.plan() }))
             }

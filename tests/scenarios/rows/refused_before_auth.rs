@@ -133,8 +133,8 @@ fn fill(server: &Server, user: &str, count: usize) -> Box<dyn Any> {
 }
 
 fn state() -> Vec<Row> {
-    // All states share one SQLSTATE and routine: the variant can't be told from the text's language,
-    // so none is honest; a wrong one is not.
+    // All states share one SQLSTATE and routine: in a language that nobody knows no variant is honest, and a wrong
+    // one is not.
     let not_accepting =
         |variant| failed("auth_request", "server_not_accepting").variant(variant).proven().sqlstate("57P03");
     vec![
@@ -143,6 +143,11 @@ fn state() -> Vec<Row> {
             .at(At::Stopping)
             .prepare(stop_smartly)
             .expect(not_accepting("shutting_down|-")),
+        row("the server is shutting down, and says so in German")
+            .only(Version::V15)
+            .at(At::StoppingInGerman)
+            .prepare(stop_in_german)
+            .expect(not_accepting("shutting_down")),
         row("the standby takes no connections").at(At::Standby).expect(not_accepting("standby|-")),
         row("the standby takes no connections, with node-postgres")
             .at(At::Standby)
@@ -152,13 +157,17 @@ fn state() -> Vec<Row> {
 }
 
 fn stop_smartly(server: &Server) -> Box<dyn Any> {
+    stop(server, "received smart shutdown request")
+}
+
+fn stop_in_german(server: &Server) -> Box<dyn Any> {
+    stop(server, "intelligentes Herunterfahren")
+}
+
+fn stop(server: &Server, logged: &'static str) -> Box<dyn Any> {
     let held = Wire::log_in_by_trust(server.addr(), "postgres", "postgres").expect("a session");
     server.signal(Signal::TERM);
-    assert!(
-        server.wait_log(|line| line.contains("received smart shutdown request")),
-        "{}",
-        server.log_text()
-    );
+    assert!(server.wait_log(|line| line.contains(logged)), "{}", server.log_text());
     Box::new(held)
 }
 
