@@ -3,8 +3,7 @@
 use std::cell::RefCell;
 use std::time::SystemTime;
 
-use crate::diagnose::context::{Context, Dial, Expectation, Lack, Limit, Opaque};
-use crate::diagnose::demands::Demands;
+use crate::diagnose::context::{Context, Demands, Dial, Expectation, Lack, Limit, Opaque};
 use crate::diagnose::story::Profile;
 use crate::diagnose::{Diagnosis, Outcome, diagnose};
 use crate::handshake::Record;

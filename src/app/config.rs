@@ -9,7 +9,7 @@ use crate::conninfo::{
     Conninfo, Host, HostName, PasswordSource, Problem, Severity, SslMode, env_file, may_hold_password,
     passfile,
 };
-use crate::diagnose::demands::Demands;
+use crate::diagnose::context::Demands;
 use crate::net::{Listen, PeerAddr, Upstream, UpstreamHost};
 use crate::password::Expected;
 use crate::secret::Secret;

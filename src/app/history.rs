@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, SystemTime};
 
-use crate::diagnose::history::LastSalt;
-use crate::diagnose::story::{Earlier, MOMENTS, Profile};
+use crate::diagnose::context::{Earlier, LastSalt};
+use crate::diagnose::story::{MOMENTS, Profile};
 use crate::diagnose::{Cause, Diagnosis, Outcome};
 use crate::handshake::ladder::text;
 use crate::handshake::{Record, Side};

@@ -10,8 +10,7 @@ use std::time::{Duration, SystemTime};
 use std::{fs, io};
 
 use crate::diagnose::admin::AdminFacts;
-use crate::diagnose::proof::LogFacts;
-use crate::diagnose::rules::Rules;
+use crate::diagnose::context::{LogFacts, Rules};
 use crate::diagnose::{Cause, Finding};
 use crate::handshake::Step;
 use crate::handshake::ladder::text;

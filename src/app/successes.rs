@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use crate::diagnose::history::LastSalt;
+use crate::diagnose::context::LastSalt;
 use crate::diagnose::story::{Difference, Profile};
 use crate::handshake::Record;
 use crate::handshake::driver::recognise;

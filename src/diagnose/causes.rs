@@ -3,7 +3,7 @@
 
 use crate::handshake::Step;
 
-use super::Leg;
+use super::leg::Leg;
 
 macro_rules! causes {
     ($($name:ident $id:literal $leg:ident [$($step:ident)*] $title:literal [$($variant:literal)*] [$($fix:literal)*])*) => {

@@ -5,11 +5,13 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::handshake::{Close, Side};
+use crate::hba::{HbaFile, World};
 use crate::password::{Exchange, Judgement};
+use crate::serverlog::{Certainty, Fact};
 
 use super::admin::AdminFacts;
-use super::proof::LogFacts;
-use super::rules::Rules;
+use super::causes::Cause;
+use super::finding::Outcome;
 
 /// Everything around one record.
 #[derive(Clone, Debug, Default)]
@@ -29,7 +31,7 @@ pub struct Context<'a> {
     /// The password that was expected.
     pub expected: Option<Expectation<'a>>,
     /// What the connection string makes clients insist on.
-    pub demands: Option<&'a super::demands::Demands>,
+    pub demands: Option<&'a Demands>,
     /// Seconds since 1970: what tokens' expiry is held against.
     pub now_unix: i64,
     /// The host name that leads to the server, as the user wrote it.
@@ -61,9 +63,9 @@ pub struct Context<'a> {
     /// Context that was asked for and could not be had.
     pub unseen: &'a [String],
     /// An earlier attempt of the same client, moments before.
-    pub earlier: Option<&'a super::story::Earlier>,
+    pub earlier: Option<&'a Earlier>,
     /// The salt of the same role's last success.
-    pub last_salt: Option<&'a super::history::LastSalt>,
+    pub last_salt: Option<&'a LastSalt>,
     /// What is not in the capture that the record was read from.
     pub lack: Option<Lack>,
 }
@@ -145,4 +147,71 @@ pub struct Opaque {
     pub server_bytes: u64,
     /// Who closed, how and when, if it closed while it was still watched.
     pub closed: Option<(Side, Close, Duration)>,
+}
+
+/// The settings that forbid methods, as the connection string (or the environment) gives them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Demands {
+    /// Where they stand, in words.
+    pub source: String,
+    /// `channel_binding=require`.
+    pub channel_binding: bool,
+    /// `require_auth`: methods that are allowed, or with `!` those that are not.
+    pub require_auth: Option<String>,
+}
+
+/// What the server's log says about one login.
+#[derive(Clone, Debug)]
+pub struct LogFacts {
+    /// What its entries say, in their order.
+    pub facts: Vec<Fact>,
+    /// How sure it is that they are about this login.
+    pub certainty: Certainty,
+    /// How they were joined to it, in words.
+    pub joined_by: &'static str,
+}
+
+/// pg_hba.conf and what is known beside it.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// The file, parsed.
+    pub file: HbaFile,
+    /// As older servers read it, where the server's version is not known.
+    pub older: Vec<HbaFile>,
+    /// Facts that lines may depend on.
+    pub world: World,
+    /// The file was changed behind the login: what it said at that time is not certain.
+    pub changed_since: bool,
+}
+
+/// An earlier attempt of the same client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Earlier {
+    /// Its id in the reports.
+    pub id: String,
+    /// How long before this attempt it ended.
+    pub before: Duration,
+    /// How long it lasted.
+    pub lasted: Duration,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// It was encrypted.
+    pub encrypted: bool,
+    /// It ended on its own (an opaque connection may still be open).
+    pub ended: bool,
+    /// Its cause, where one was seen, and the summary that went with it.
+    pub cause: Option<(Cause, String)>,
+}
+
+/// The salt that the same role was shown when its login last worked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastSalt {
+    /// The salt.
+    pub salt: Vec<u8>,
+    /// The count that went with it.
+    pub iterations: u32,
+    /// That login went to the same address.
+    pub same_server: bool,
+    /// Who it was, in words.
+    pub of: String,
 }

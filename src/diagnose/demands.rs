@@ -6,17 +6,6 @@ use crate::handshake::{Record, Step};
 
 use super::{Cause, Context, Finding, Leg};
 
-/// The settings that forbid methods, as the connection string (or the environment) gives them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Demands {
-    /// Where they stand, in words.
-    pub source: String,
-    /// `channel_binding=require`.
-    pub channel_binding: bool,
-    /// `require_auth`: methods that are allowed, or with `!` those that are not.
-    pub require_auth: Option<String>,
-}
-
 /// The client closed right after the request, and what it was asked for is forbidden by its settings.
 ///
 /// libpq looks at them before it looks for a password (`check_expected_areq`, `pg_SASL_init`), so where

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use crate::handshake::Step;
 
-use super::Cause;
+use super::causes::Cause;
+use super::leg::Leg;
 
 /// How sure a cause is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -24,28 +25,6 @@ impl Confidence {
             Self::Possible => "possible",
             Self::Likely => "likely",
             Self::Proven => "proven",
-        }
-    }
-}
-
-/// Whose side a cause is on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Leg {
-    /// The application, its driver or its settings.
-    Client,
-    /// The database, its settings, or what stands in front of it.
-    Server,
-    /// Ourselves.
-    Proxy,
-}
-
-impl Leg {
-    /// The word used in reports.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Client => "client",
-            Self::Server => "server",
-            Self::Proxy => "proxy",
         }
     }
 }
@@ -118,6 +97,28 @@ impl Finding {
             fix: own(cause.fixes()),
             ask: Vec::new(),
         }
+    }
+
+    /// Another cause for the same failure; what was known before stays as evidence.
+    pub(super) fn replaced(self, cause: Cause, confidence: Confidence, evidence: String) -> Self {
+        let mut after = Self::new(self.step, cause, confidence, evidence);
+        after.evidence.extend(self.evidence);
+        after
+    }
+
+    /// Whether a password was refused, for whatever reason.
+    pub(super) fn is_refused_password(&self) -> bool {
+        matches!(self.step, Step::Password | Step::Md5 | Step::ScramClientFinal)
+            && matches!(
+                self.cause,
+                Cause::PasswordRejected
+                    | Cause::PasswordMismatch
+                    | Cause::PasswordDiffersOnServer
+                    | Cause::RoleMissing
+                    | Cause::RoleWithoutPassword
+                    | Cause::PasswordExpired
+                    | Cause::VerifierMethodConflict
+            )
     }
 
     /// The evidence admits no other cause.

@@ -5,23 +5,9 @@
 
 use crate::handshake::{Record, Step};
 
-use super::context::Context;
+use super::context::{Context, LastSalt};
 use super::finding::Confidence;
-use super::proof::{is_refused_password, replaced};
 use super::{Cause, Finding};
-
-/// The salt that the same role was shown when its login last worked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LastSalt {
-    /// The salt.
-    pub salt: Vec<u8>,
-    /// The count that went with it.
-    pub iterations: u32,
-    /// That login went to the same address.
-    pub same_server: bool,
-    /// Who it was, in words.
-    pub of: String,
-}
 
 /// Holds the salt of a refused login against the last one that worked.
 pub(super) fn settle(record: &Record, context: &Context<'_>, finding: Finding) -> Finding {
@@ -29,7 +15,7 @@ pub(super) fn settle(record: &Record, context: &Context<'_>, finding: Finding) -
     let postgres = record.error.as_ref().is_some_and(|error| error.is_from_postgres());
     let Some(last) = context.last_salt.filter(|_| shown) else { return finding };
     // Poolers make salts up for each login.
-    if !is_refused_password(&finding) || finding.step != Step::ScramClientFinal || !postgres {
+    if !finding.is_refused_password() || finding.step != Step::ScramClientFinal || !postgres {
         return finding;
     }
     if is_unchanged(record, context) {
@@ -75,7 +61,7 @@ fn unchanged(last: &LastSalt, finding: Finding) -> Finding {
             // What was wrong with it shows only beside the right one.
             let ask =
                 finding.ask.iter().filter(|ask| ask.starts_with("the expected password")).cloned().collect();
-            let finding = replaced(finding, Cause::PasswordMismatch, Confidence::Proven, evidence);
+            let finding = finding.replaced(Cause::PasswordMismatch, Confidence::Proven, evidence);
             Finding { ask, ..finding.summary(summary) }
         }
         _ => finding.and(evidence),

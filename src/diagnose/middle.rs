@@ -4,6 +4,7 @@
 use crate::handshake::ladder::text;
 use crate::handshake::record::ErrorSeen;
 use crate::handshake::{Record, Step};
+use crate::password::Judgement;
 
 use super::context::Context;
 use super::postgres::contains;
@@ -103,7 +104,7 @@ pub(super) fn refusal(record: &Record, error: &ErrorSeen, context: &Context<'_>)
     let found = TEXTS.iter().find(|known| contains(message, known.part.as_bytes()));
     let Some(found) = found else {
         // A wrong password is judged by what the client sent, whoever refused it.
-        if judged && is_about_passwords(error) && context.judgement.is_some_and(super::password::tells) {
+        if judged && is_about_passwords(error) && context.judgement.is_some_and(Judgement::tells) {
             return None;
         }
         return Some(unknown(step, error));

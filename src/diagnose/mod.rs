@@ -8,20 +8,21 @@
 pub mod admin;
 mod causes;
 pub mod context;
-pub mod demands;
+mod demands;
 mod departure;
 mod encryption;
 mod finding;
 mod fixes;
-pub mod history;
+mod history;
 mod lack;
+mod leg;
 mod middle;
 pub(crate) mod opened;
 mod opening;
 mod password;
 mod path;
 mod postgres;
-pub mod proof;
+mod proof;
 mod refusal;
 pub mod rules;
 mod session;
@@ -29,7 +30,8 @@ pub mod story;
 
 pub use causes::Cause;
 pub use context::Context;
-pub use finding::{Confidence, Diagnosis, Finding, Leg, Outcome, Warning};
+pub use finding::{Confidence, Diagnosis, Finding, Outcome, Warning};
+pub use leg::Leg;
 
 use crate::handshake::{Record, Step};
 

@@ -4,7 +4,7 @@ use crate::handshake::driver::recognise;
 use crate::handshake::ladder::text;
 use crate::handshake::record::ErrorSeen;
 use crate::handshake::{Record, Side, Step};
-use crate::password::{Fit, Judgement, Variant, token as cloud_token};
+use crate::password::{Fit, Variant, token as cloud_token};
 
 use super::context::Context;
 use super::departure;
@@ -47,24 +47,9 @@ pub(super) fn refusal(record: &Record, error: &ErrorSeen, context: &Context<'_>)
     judged(record, error, context).unwrap_or_else(|| rejected(record, error, context))
 }
 
-/// Whether a judgement says more than that the server refused.
-pub(super) fn tells(judgement: &Judgement) -> bool {
-    match judgement.fit {
-        Fit::Empty | Fit::Expected => true,
-        Fit::Variant(variant, _) => judgement.against_expected || is_literal(variant),
-        Fit::Nothing => judgement.against_expected,
-        Fit::NotTested(_) => false,
-    }
-}
-
-/// A password that nobody chooses: it came out of a program that had none.
-fn is_literal(variant: Variant) -> bool {
-    matches!(variant.id(), "literal_undefined" | "literal_null" | "variable_unexpanded")
-}
-
 /// Whether a variant is the password changed, or something else in its place.
 fn is_mutation(variant: Variant) -> bool {
-    !is_literal(variant)
+    !variant.is_literal()
         && !matches!(variant.id(), "user_name" | "other_variable" | "previous_password" | "hashed_value")
 }
 
@@ -77,7 +62,7 @@ pub(super) fn shows_certificate(record: &Record) -> bool {
 /// What testing candidates against the client's answer showed.
 fn judged(record: &Record, error: &ErrorSeen, context: &Context<'_>) -> Option<Finding> {
     let step = record.step.unwrap_or(Step::Password);
-    let judgement = context.judgement.filter(|judgement| tells(judgement))?;
+    let judgement = context.judgement.filter(|judgement| judgement.tells())?;
     let source = context.expected.map_or("the connection string", |expected| expected.source);
     let finding = match &judgement.fit {
         Fit::Empty => Finding::proven(step, Cause::PasswordEmpty, &judgement.explanation),

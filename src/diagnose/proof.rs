@@ -11,21 +11,10 @@ use crate::password::Fit;
 use crate::serverlog::{Certainty, Fact};
 
 use super::admin::{AdminFacts, Answer, Backends, RoleFacts, Salt, SecretKind};
-use super::context::Context;
+use super::context::{Context, LogFacts};
 use super::finding::Confidence;
 use super::session::missing_variant;
 use super::{Cause, Finding, history, password};
-
-/// What the server's log says about one login.
-#[derive(Clone, Debug)]
-pub struct LogFacts {
-    /// What its entries say, in their order.
-    pub facts: Vec<Fact>,
-    /// How sure it is that they are about this login.
-    pub certainty: Certainty,
-    /// How they were joined to it, in words.
-    pub joined_by: &'static str,
-}
 
 /// Makes a finding as sure as the context allows.
 pub(super) fn settle(record: &Record, context: &Context<'_>, finding: Finding) -> Finding {
@@ -47,32 +36,10 @@ pub(super) fn settle(record: &Record, context: &Context<'_>, finding: Finding) -
     context.unseen.iter().fold(finding, |finding, text| finding.and(text.clone()))
 }
 
-/// Whether the finding is that a password was refused, for whatever reason.
-pub(super) fn is_refused_password(finding: &Finding) -> bool {
-    matches!(finding.step, Step::Password | Step::Md5 | Step::ScramClientFinal)
-        && matches!(
-            finding.cause,
-            Cause::PasswordRejected
-                | Cause::PasswordMismatch
-                | Cause::PasswordDiffersOnServer
-                | Cause::RoleMissing
-                | Cause::RoleWithoutPassword
-                | Cause::PasswordExpired
-                | Cause::VerifierMethodConflict
-        )
-}
-
-/// Another cause for the same refusal; what was known before stays as evidence.
-pub(super) fn replaced(before: Finding, cause: Cause, confidence: Confidence, evidence: String) -> Finding {
-    let mut after = Finding::new(before.step, cause, confidence, evidence);
-    after.evidence.extend(before.evidence);
-    after
-}
-
 /// The salt of a role without a usable secret is made from its name and a secret of the data directory
 /// (`scram_mock_salt`, auth-scram.c).
 fn mock_salt(context: &Context<'_>, finding: Finding) -> Finding {
-    let Some(is_mock) = context.mock_salt.filter(|_| is_refused_password(&finding)) else { return finding };
+    let Some(is_mock) = context.mock_salt.filter(|_| finding.is_refused_password()) else { return finding };
     if !is_mock {
         let evidence = "the salt is not the mock salt of this data directory: the role has a SCRAM secret";
         let mut finding = finding.and(evidence);
@@ -81,7 +48,8 @@ fn mock_salt(context: &Context<'_>, finding: Finding) -> Finding {
     }
     let evidence =
         "the salt is the mock salt of this data directory: the role has no SCRAM secret that can be used";
-    replaced(finding, Cause::RoleMissing, Confidence::Likely, evidence.into())
+    finding
+        .replaced(Cause::RoleMissing, Confidence::Likely, evidence.into())
         .or(&[Cause::RoleWithoutPassword, Cause::PasswordExpired, Cause::VerifierMethodConflict])
         .summary("there is no such role, or it has no password that SCRAM can use")
         .ask(&["--admin", "--server-log"])
@@ -137,7 +105,7 @@ fn logged(record: &Record, log: &LogFacts, mut finding: Finding) -> Finding {
         if !readable && matches!(fact, Fact::Matched { .. }) {
             continue;
         }
-        if let Some(refusal) = refusal_of(fact).filter(|_| is_refused_password(&finding)) {
+        if let Some(refusal) = refusal_of(fact).filter(|_| finding.is_refused_password()) {
             let before = finding.clone();
             finding = refused_by_log(record, log, refusal, finding);
             told |= finding != before;
@@ -184,7 +152,7 @@ fn refused_by_log(record: &Record, log: &LogFacts, refusal: Refusal<'_>, finding
     let others: Vec<_> = others.filter(|other| *other != cause).collect();
     // The fact is about the role at this moment, whichever connection made the server say it.
     let confidence = if disputed { Confidence::Likely } else { Confidence::Proven };
-    let mut finding = replaced(finding, cause, confidence, evidence);
+    let mut finding = finding.replaced(cause, confidence, evidence);
     if disputed {
         finding = finding.and(but).or(&others);
     }
@@ -230,7 +198,7 @@ fn detail(record: &Record, fact: &Fact, confidence: Confidence, finding: Finding
             ) =>
         {
             let evidence = "the server's log says that it ended the login at authentication_timeout";
-            replaced(finding, Cause::AuthTimeout, confidence, evidence.into())
+            finding.replaced(Cause::AuthTimeout, confidence, evidence.into())
         }
         Fact::NamesDiffer { role, authenticated, .. } if *role == role_name(record) => {
             let evidence = format!(
@@ -238,13 +206,13 @@ fn detail(record: &Record, fact: &Fact, confidence: Confidence, finding: Finding
             );
             match finding.cause {
                 Cause::GssFailed => {
-                    replaced(finding, Cause::GssFailed, confidence, evidence).variant("principal_mismatch")
+                    finding.replaced(Cause::GssFailed, confidence, evidence).variant("principal_mismatch")
                 }
                 // Behind a password only `clientcert=verify-full` compares names, and only where it was right.
-                _ if is_refused_password(&finding)
+                _ if finding.is_refused_password()
                     && (confidence == Confidence::Proven || finding.confidence != Confidence::Proven) =>
                 {
-                    let finding = replaced(finding, Cause::ClientCertRejected, confidence, evidence);
+                    let finding = finding.replaced(Cause::ClientCertRejected, confidence, evidence);
                     password::names_another(record, finding.variant("user_mismatch"))
                 }
                 _ => finding.and(evidence),
@@ -265,7 +233,7 @@ fn detail(record: &Record, fact: &Fact, confidence: Confidence, finding: Finding
 fn administered(record: &Record, context: &Context<'_>, admin: &AdminFacts, finding: Finding) -> Finding {
     let finding = admin.unseen.iter().fold(finding, |finding, text| finding.and(format!("--admin: {text}")));
     match finding.cause {
-        _ if is_refused_password(&finding) => refused_password(record, context, admin, finding),
+        _ if finding.is_refused_password() => refused_password(record, context, admin, finding),
         Cause::RoleMissing if finding.step == Step::SessionSetup => missing_role(record, admin, finding),
         Cause::DatabaseMissing => match admin.similar_databases.first() {
             Some(similar) if admin.known_database().is_none() => {
@@ -289,7 +257,7 @@ fn administered(record: &Record, context: &Context<'_>, admin: &AdminFacts, find
         }
         Cause::HbaRequiresTls if admin.settings.ssl == Some(false) => {
             let evidence = "--admin: ssl is off: the server can't give the TLS that the line wants";
-            replaced(finding, Cause::HbaNoEntry, Confidence::Likely, evidence.into())
+            finding.replaced(Cause::HbaNoEntry, Confidence::Likely, evidence.into())
         }
         Cause::HbaNotReloaded => match admin.settings.hba_changed_after_load() {
             Some(true) => finding.and("--admin: pg_hba.conf was changed after the server last loaded it"),
@@ -460,12 +428,12 @@ fn refused_password(record: &Record, context: &Context<'_>, admin: &AdminFacts, 
     }
     let Some(role) = role else {
         let evidence = format!("--admin: there is no role \"{}\"", role_name(record));
-        let finding = replaced(finding, Cause::RoleMissing, Confidence::Proven, evidence);
+        let finding = finding.replaced(Cause::RoleMissing, Confidence::Proven, evidence);
         return missing_role(record, admin, finding.variant(known_missing(record)));
     };
     if role.has_no_password() {
         let evidence = format!("--admin: the role \"{}\" has no password", role.name);
-        return replaced(finding, Cause::RoleWithoutPassword, Confidence::Proven, evidence);
+        return finding.replaced(Cause::RoleWithoutPassword, Confidence::Proven, evidence);
     }
     let salt = record.scram.as_ref().and_then(|scram| scram.server_first.as_ref());
     let salt = salt.and_then(|first| role.salt_on_wire(&first.salt));
@@ -475,18 +443,19 @@ fn refused_password(record: &Record, context: &Context<'_>, admin: &AdminFacts, 
             format!("--admin: the password of \"{}\" has expired by the server's clock", role.name);
         // A role without password is refused for that, whatever its VALID UNTIL (get_role_password).
         if role.secret.known().is_none() && finding.cause != Cause::PasswordExpired {
-            return replaced(finding, Cause::PasswordExpired, Confidence::Likely, evidence)
+            return finding
+                .replaced(Cause::PasswordExpired, Confidence::Likely, evidence)
                 .or(&[Cause::RoleWithoutPassword])
                 .ask(&["--server-log"]);
         }
-        return replaced(finding, Cause::PasswordExpired, Confidence::Proven, evidence);
+        return finding.replaced(Cause::PasswordExpired, Confidence::Proven, evidence);
     }
     if finding.step == Step::ScramClientFinal && matches!(role.secret_kind(), Some(SecretKind::Md5)) {
         let evidence = format!(
             "--admin: the password of \"{}\" is stored as an MD5 hash, and SCRAM was asked for",
             role.name
         );
-        let finding = replaced(finding, Cause::VerifierMethodConflict, Confidence::Proven, evidence);
+        let finding = finding.replaced(Cause::VerifierMethodConflict, Confidence::Proven, evidence);
         return finding.variant("md5_secret_under_scram");
     }
     stored_secret(record, context, role, salt, finding)
@@ -502,7 +471,7 @@ fn stored_secret(
 ) -> Finding {
     if salt == Some(Salt::Other) {
         let evidence = "--admin: the salt on the wire is not that of the stored secret: the login met another server, or the password was changed in between";
-        return replaced(finding, Cause::WrongServer, Confidence::Likely, evidence.into());
+        return finding.replaced(Cause::WrongServer, Confidence::Likely, evidence.into());
     }
     let fits = context.exchange.as_ref().and_then(|exchange| role.explains(exchange));
     match (fits, finding.cause) {
@@ -510,7 +479,7 @@ fn stored_secret(
             let evidence = "--admin: what the client sent fits the stored password, and the server refused it all the same";
             if password::shows_certificate(record) && finding.step != Step::ScramClientFinal {
                 let finding =
-                    replaced(finding, Cause::ClientCertRejected, Confidence::Likely, evidence.into());
+                    finding.replaced(Cause::ClientCertRejected, Confidence::Likely, evidence.into());
                 return password::names_another(record, finding.variant("user_mismatch"))
                     .or(&[Cause::PasswordDiffersOnServer]);
             }
@@ -525,7 +494,8 @@ fn stored_secret(
                 "--admin: the role \"{}\" exists and its password is in force; what the client sent does not fit it",
                 role.name
             );
-            replaced(finding, Cause::PasswordMismatch, Confidence::Proven, evidence)
+            finding
+                .replaced(Cause::PasswordMismatch, Confidence::Proven, evidence)
                 .summary("the client sent another password than the one stored for the role")
         }
         (Some(false), Cause::PasswordDiffersOnServer) => {

@@ -18,19 +18,6 @@ use super::finding::{Confidence, Warning};
 use super::refusal::seen_address;
 use super::{Cause, Finding, postgres, proof};
 
-/// pg_hba.conf and what is known beside it.
-#[derive(Clone, Debug)]
-pub struct Rules {
-    /// The file, parsed.
-    pub file: HbaFile,
-    /// As older servers read it, where the server's version is not known.
-    pub older: Vec<HbaFile>,
-    /// Facts that lines may depend on.
-    pub world: World,
-    /// The file was changed behind the login: what it said at that time is not certain.
-    pub changed_since: bool,
-}
-
 /// The rules that a login is held against: the file that was given, or what the administrator's
 /// connection reads in `pg_hba_file_rules`.
 struct Sheet<'a> {

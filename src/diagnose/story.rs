@@ -13,25 +13,6 @@ use crate::wire::tls::version_name;
 use super::context::Context;
 use super::{Cause, Finding, Outcome};
 
-/// An earlier attempt of the same client.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Earlier {
-    /// Its id in the reports.
-    pub id: String,
-    /// How long before this attempt it ended.
-    pub before: Duration,
-    /// How long it lasted.
-    pub lasted: Duration,
-    /// What became of it.
-    pub outcome: Outcome,
-    /// It was encrypted.
-    pub encrypted: bool,
-    /// It ended on its own (an opaque connection may still be open).
-    pub ended: bool,
-    /// Its cause, where one was seen, and the summary that went with it.
-    pub cause: Option<(Cause, String)>,
-}
-
 /// Attempts of one client this close together belong to one story: drivers retry at once.
 pub const MOMENTS: Duration = Duration::from_secs(2);
 /// A connection that lasted longer than this before the retry had a session: nothing failed.

@@ -133,6 +133,18 @@ pub struct Judgement {
     pub explanation: String,
 }
 
+impl Judgement {
+    /// Whether it says more than that the server refused.
+    pub fn tells(&self) -> bool {
+        match self.fit {
+            Fit::Empty | Fit::Expected => true,
+            Fit::Variant(variant, _) => self.against_expected || variant.is_literal(),
+            Fit::Nothing => self.against_expected,
+            Fit::NotTested(_) => false,
+        }
+    }
+}
+
 /// How much hashing one judgement may cost: a login can name any iteration count it likes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {

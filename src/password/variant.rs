@@ -104,6 +104,13 @@ variants! {
     Unknown = "unknown",
 }
 
+impl Variant {
+    /// Whether nobody chooses it: it came out of a program that had no password.
+    pub fn is_literal(self) -> bool {
+        matches!(self, Self::LiteralUndefined | Self::LiteralNull | Self::VariableUnexpanded)
+    }
+}
+
 impl fmt::Display for Variant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.id())
