@@ -287,6 +287,20 @@ fn what_is_given_beside_the_wire_is_tried_at_the_start() {
 }
 
 #[test]
+#[test]
+fn what_may_surprise_later_is_told_at_the_start() {
+    let home = TempDir::new().unwrap();
+    let check = |arguments: &[&str], said: &[&str]| {
+        let mut command = pgwhy(home.path());
+        command.args(["proxy", "-u", "127.0.0.1:1", "-l", "127.0.0.1:0"]).args(arguments);
+        Proxy::start(command).stop().says(said);
+    };
+    check(&["--server-log", "postgresql.log"], &["--server-log postgresql.log: No such file", "again"]);
+    check(&["--server-log", "x*.log"], &["no log file there fits x*.log"]);
+    check(&["--capture", "x.pcapng", "--keep-secrets"], &["--keep-secrets", "x.pcapng", "can log in"]);
+    check(&[], &[]);
+}
+
 fn a_full_standard_output_is_named() {
     for arguments in [&["explain"][..], &["man"], &["completions", "bash"], &["hba", "/dev/null"]] {
         let home = TempDir::new().unwrap();
