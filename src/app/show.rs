@@ -21,7 +21,7 @@ use super::capture::{identify, report_of};
 use super::cli::{ChoiceArgs, Show, ShowArgs};
 use super::config::expectation;
 use super::desk::{Captured, Clerk, Setting};
-use super::output::Dress;
+use super::output::{Dress, counted};
 use super::sources::Sources;
 use super::{Failure, stderr};
 
@@ -304,8 +304,11 @@ impl Counts {
     pub(super) fn line(&self) -> String {
         let all = &self.tally;
         let mut line = format!(
-            "{} packets, {} connections: {} logins, {} failed",
-            all.packets, all.connections, self.logins, self.failed
+            "{}, {}: {}, {} failed",
+            counted(all.packets, "packet"),
+            counted(all.connections, "connection"),
+            counted(self.logins, "login"),
+            self.failed
         );
         let parts = [
             (all.ignored, "of other protocols"),
