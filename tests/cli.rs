@@ -254,7 +254,8 @@ fn half_a_startup_packet_is_told_as_that() {
     TcpStream::connect(proxy.addr).unwrap().write_all(b"\0\0\0\x20\0\x03\0\0user\0").unwrap();
     let mut line = String::new();
     proxy.out.read_line(&mut line).unwrap();
-    assert!(line.contains("13 bytes of a startup packet came"), "{line}");
+    assert!(line.contains("13 bytes came") && line.contains(r#""cause":"startup_malformed""#), "{line}");
+    assert!(line.contains(r#""confidence":"likely""#), "{line}");
     assert!(
         line.contains(r#"{"step":"startup","leg":"client","ok":false"#),
         "it was the client's turn: {line}"
@@ -287,7 +288,6 @@ fn what_is_given_beside_the_wire_is_tried_at_the_start() {
 }
 
 #[test]
-#[test]
 fn what_may_surprise_later_is_told_at_the_start() {
     let home = TempDir::new().unwrap();
     let check = |arguments: &[&str], said: &[&str]| {
@@ -301,6 +301,7 @@ fn what_may_surprise_later_is_told_at_the_start() {
     check(&[], &[]);
 }
 
+#[test]
 fn a_full_standard_output_is_named() {
     for arguments in [&["explain"][..], &["man"], &["completions", "bash"], &["hba", "/dev/null"]] {
         let home = TempDir::new().unwrap();
