@@ -254,7 +254,8 @@ fn half_a_startup_packet_is_told_as_that() {
     TcpStream::connect(proxy.addr).unwrap().write_all(b"\0\0\0\x20\0\x03\0\0user\0").unwrap();
     let mut line = String::new();
     proxy.out.read_line(&mut line).unwrap();
-    assert!(line.contains("13 bytes of a startup packet came"), "{line}");
+    assert!(line.contains("13 bytes came") && line.contains(r#""cause":"startup_malformed""#), "{line}");
+    assert!(line.contains(r#""confidence":"likely""#), "{line}");
     assert!(
         line.contains(r#"{"step":"startup","leg":"client","ok":false"#),
         "it was the client's turn: {line}"
@@ -284,6 +285,20 @@ fn what_is_given_beside_the_wire_is_tried_at_the_start() {
     let revoked = ["--server-tls", "verify-ca", "--server-ca", authority, "--server-crl", "garbage"];
     check(&revoked, &["--server-crl garbage", "BEGIN X509 CRL"]);
     check(&["--client-tls", "verify-full"], &["--tls-client-ca"]);
+}
+
+#[test]
+fn what_may_surprise_later_is_told_at_the_start() {
+    let home = TempDir::new().unwrap();
+    let check = |arguments: &[&str], said: &[&str]| {
+        let mut command = pgwhy(home.path());
+        command.args(["proxy", "-u", "127.0.0.1:1", "-l", "127.0.0.1:0"]).args(arguments);
+        Proxy::start(command).stop().says(said);
+    };
+    check(&["--server-log", "postgresql.log"], &["--server-log postgresql.log: No such file", "again"]);
+    check(&["--server-log", "x*.log"], &["no log file there fits x*.log"]);
+    check(&["--capture", "x.pcapng", "--keep-secrets"], &["--keep-secrets", "x.pcapng", "can log in"]);
+    check(&[], &[]);
 }
 
 #[test]

@@ -64,6 +64,12 @@ impl Options {
         } else {
             "secrets: blanked"
         };
+        if args.keep_secrets {
+            stderr::say(format_args!(
+                "--keep-secrets: passwords, proofs and tokens go to {} as they are sent: whoever has it can log in",
+                path.display()
+            ));
+        }
         let queries = if args.capture_queries { "captured (--capture-queries)" } else { "never" };
         let described = format!(
             "pgwhy {version}, {proxy}, in front of {upstream}; logins: {which}; {secrets}; data behind ReadyForQuery: {queries}. \

@@ -300,14 +300,7 @@ impl Reader {
     }
 
     fn open_file(&self, path: &Path) -> Result<Open, String> {
-        // Without NONBLOCK, opening a named pipe waits for who writes to it.
-        let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-        let file = OpenOptions::new().read(true).custom_flags(flags).open(path);
-        let file = file.map_err(|error| said(path, &error))?;
-        let meta = file.metadata().map_err(|error| said(path, &error))?;
-        if !meta.is_file() {
-            return Err(format!("{} is not a regular file", path.display()));
-        }
+        let (file, meta) = open_regular(path)?;
         let start = if self.started { 0 } else { meta.len().saturating_sub(TAIL) };
         let parser = self.parser(start > 0);
         let mark = self.shared.lock().correlator.mark();
@@ -406,6 +399,23 @@ fn id(meta: &Metadata) -> (u64, u64) {
 fn unix_ms(time: SystemTime) -> i64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Why there is no log to read now; there may be one later.
+pub(super) fn absent(path: &Path) -> Option<String> {
+    resolve(path).and_then(|file| open_regular(&file)).err()
+}
+
+fn open_regular(path: &Path) -> Result<(File, Metadata), String> {
+    // Without NONBLOCK, opening a named pipe waits for who writes to it.
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path);
+    let file = file.map_err(|error| said(path, &error))?;
+    let meta = file.metadata().map_err(|error| said(path, &error))?;
+    if !meta.is_file() {
+        return Err(format!("{} is not a regular file", path.display()));
+    }
+    Ok((file, meta))
 }
 
 /// The file to read now.

@@ -361,7 +361,10 @@ impl Report<'_> {
     }
 
     fn summary(&self, out: &mut String) {
-        let count = |severity| self.findings.iter().filter(|problem| problem.severity == severity).count();
+        let count = |severity| {
+            let found = self.findings.iter().filter(|problem| problem.severity == severity).count();
+            u64::try_from(found).unwrap_or_default()
+        };
         let (errors, warnings, infos) =
             (count(Severity::Error), count(Severity::Warning), count(Severity::Info));
         let verdict = match self.file.would_load {
@@ -378,9 +381,9 @@ impl Report<'_> {
                 1 => "1 line that counts".to_owned(),
                 _ => format!("{lines} lines that count"),
             },
-            counted(errors, "error"),
-            counted(warnings, "warning"),
-            counted(infos, "note"),
+            output::counted(errors, "error"),
+            output::counted(warnings, "warning"),
+            output::counted(infos, "note"),
             self.file.version,
         );
     }
@@ -440,10 +443,6 @@ impl Report<'_> {
             let _ = writeln!(out, "  - not known: {}{}", visible(&fact.to_string()), option_for(fact));
         }
     }
-}
-
-fn counted(number: usize, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 fn described(connection: &Connection) -> String {

@@ -72,6 +72,11 @@ impl Dress {
     }
 }
 
+/// A number and what it counts.
+pub(super) fn counted(number: u64, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
 /// Colour only on a terminal, and never when NO_COLOR is set (no-color.org).
 pub(super) fn wants_colour(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())

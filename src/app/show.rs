@@ -11,7 +11,7 @@ use super::clerk::{Clerk, Setting};
 use super::cli::{ChoiceArgs, ShowArgs};
 use super::config::expectation;
 use super::logins::{keys, logins, report};
-use super::output::{Dress, Show};
+use super::output::{Dress, Show, counted};
 use super::sources::Sources;
 use super::{Failure, baseline, stderr};
 
@@ -110,8 +110,11 @@ impl Counts {
     pub(super) fn line(&self) -> String {
         let all = &self.tally;
         let mut line = format!(
-            "{} packets, {} connections: {} logins, {} failed",
-            all.packets, all.connections, self.logins, self.failed
+            "{}, {}: {}, {} failed",
+            counted(all.packets, "packet"),
+            counted(all.connections, "connection"),
+            counted(self.logins, "login"),
+            self.failed
         );
         let parts = [
             (all.ignored, "of other protocols"),

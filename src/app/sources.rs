@@ -22,7 +22,8 @@ use crate::serverlog::{self, Join, Question, control_data, facts};
 use super::Failure;
 use super::admin::{Admin, DEADLINE};
 use super::cli::ContextArgs;
-use super::follow::{Follower, Patience, Source};
+use super::follow::{Follower, Patience, Source, absent};
+use super::stderr;
 
 /// How long the log may take to show a failure; it is written before the client hears of it, but a
 /// follower has to notice.
@@ -90,6 +91,9 @@ impl Sources {
     pub(super) fn open(args: &ContextArgs) -> Result<Self, Failure> {
         let mut sources = Self::default();
         if let Some(path) = &args.server_log {
+            if let Some(why) = absent(path) {
+                stderr::say(format_args!("--server-log {why}; it is looked for again until it is there"));
+            }
             let source = Source { path: path.clone(), prefix: args.log_line_prefix.clone() };
             sources.log = Some(LogSource { follower: Follower::start(source)?, vain: 0 });
         }

@@ -366,7 +366,7 @@ causes! {
         "One of our own limits refused the connection"
         []
         ["raise the limit (see `pgwhy proxy --help`)"]
-    ServerLeft "server_left" Server [Password Md5 SaslMechanism ScramClientFirst ScramServerFirst ScramClientFinal ScramServerFinal Gss Oauth SessionSetup]
+    ServerLeft "server_left" Server [SslRequest Password Md5 SaslMechanism ScramClientFirst ScramServerFirst ScramClientFinal ScramServerFinal Gss Oauth SessionSetup]
         "The server ended the connection in the middle of the handshake without an error"
         []
         ["read the server's log at this moment: a crash, a restart, or a device in between"]

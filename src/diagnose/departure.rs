@@ -105,6 +105,8 @@ fn silence(record: &Record, step: Step, at: Duration) -> Finding {
             .and("the server had accepted the login before; a pooler waits like this for a server of its own")
             .summary("the server accepted the password, or asked for none, and then said nothing more until our login deadline")
             .fix("look into the log of the server, or of the pooler in front of it: what did it wait for?"),
+        // The client's message was whole: it is the server's answer to it that is missing.
+        Step::ScramClientFirst => Finding::proven(Step::ScramServerFirst, Cause::AuthTimeout, evidence),
         _ => Finding::proven(step, Cause::AuthTimeout, evidence),
     }
 }
@@ -224,6 +226,13 @@ fn plain(record: &Record, step: Step, evidence: String, at: Duration) -> Finding
     {
         return finding;
     }
+    if step == Step::Startup && record.startup.is_none() {
+        return Finding::likely(step, Cause::StartupMalformed, evidence)
+            .and(format!("{} bytes came, and no whole startup packet", record.client_bytes))
+            .or(&[Cause::ClientLeft])
+            .summary("the client closed before its startup packet was whole")
+            .fix("look at the client's own error and log: it ended in the middle of its first message");
+    }
     let finding = Finding::possible(step, Cause::ClientLeft, evidence);
     match step {
         Step::AuthRequest | Step::ScramClientFinal | Step::SessionSetup | Step::Password | Step::Md5 => {
@@ -231,9 +240,6 @@ fn plain(record: &Record, step: Step, evidence: String, at: Duration) -> Finding
             let waited = at.saturating_sub(told).as_secs_f64();
             finding.summary(format!("the client gave up waiting for the server after {waited:.1} s"))
         }
-        Step::Startup if record.startup.is_none() && record.server_last.is_none() => finding
-            .and(format!("{} bytes of a startup packet came, and not the rest", record.client_bytes))
-            .summary("the client closed before its startup packet was whole"),
         _ => finding,
     }
 }
