@@ -4,7 +4,7 @@
 //! session id or anything after a FATAL begins a new one, so a process id or port that is used
 //! again within seconds is not mistaken for the one before.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 
 use super::parse::{Place, Threads};
@@ -278,28 +278,25 @@ impl Correlator {
     /// Whether sessions that may all be meant tell different stories about the user: his role may have been
     /// altered between two attempts.
     fn are_disputed(&self, sessions: &[u64], question: &Question) -> bool {
+        if sessions.len() < 2 {
+            return false;
+        }
         let user = question.user.as_deref().map(cut_name).unwrap_or_default();
-        let mut stories = sessions.iter().filter_map(|session| self.story(*session, user));
+        let mut told: BTreeMap<u64, Vec<Fact>> = BTreeMap::new();
+        for kept in self.entries.iter().filter(|kept| sessions.contains(&kept.session)) {
+            told.entry(kept.session).or_default().extend(facts(&kept.entry));
+        }
+        let mut stories = told.into_values().filter_map(|facts| story(facts, user));
         let first = stories.next();
         stories.any(|story| Some(story) != first)
     }
 
-    /// Why the server refused the user's password; `None` of a session in which it judged none.
-    fn story(&self, session: u64, user: &str) -> Option<Vec<Fact>> {
-        let entries = self.entries.iter().filter(|kept| kept.session == session);
-        let facts: Vec<Fact> = entries.flat_map(|kept| facts(&kept.entry)).collect();
-        let judged = |fact: &Fact| matches!(fact, Fact::Matched { .. }) || fact.judged_user() == Some(user);
-        facts.iter().any(judged).then_some(())?;
-        Some(facts.into_iter().filter(|fact| fact.judged_user() == Some(user)).collect())
-    }
-
     /// Where clocks agree, what was written before the attempt began, or behind its end, is another's.
     fn in_time(&self, sessions: &[u64], question: &Question) -> Vec<u64> {
-        let is_in = |session: &u64| {
-            let mut entries = self.entries.iter().filter(|kept| kept.session == *session);
-            entries.any(|kept| kept.entry.is_fatal() && overlaps(kept, question))
-        };
-        let inside: Vec<u64> = sessions.iter().copied().filter(is_in).collect();
+        let of_its_time = |kept: &&Kept| kept.entry.is_fatal() && overlaps(kept, question);
+        let inside: BTreeSet<u64> =
+            self.entries.iter().filter(of_its_time).map(|kept| kept.session).collect();
+        let inside: Vec<u64> = sessions.iter().copied().filter(|session| inside.contains(session)).collect();
         if inside.is_empty() { sessions.to_vec() } else { inside }
     }
 
@@ -412,6 +409,14 @@ fn distance(kept: &Kept, question: &Question) -> i64 {
     let before = question.from_ms.saturating_sub(kept.at_ms.saturating_add(kept.late_ms));
     let after = kept.at_ms.saturating_sub(kept.early_ms).saturating_sub(question.to_ms);
     before.max(after).max(0)
+}
+
+/// Why the server refused the user's password; `None` of a session in which it judged none.
+fn story(mut facts: Vec<Fact>, user: &str) -> Option<Vec<Fact>> {
+    let judged = |fact: &Fact| matches!(fact, Fact::Matched { .. }) || fact.judged_user() == Some(user);
+    facts.iter().any(judged).then_some(())?;
+    facts.retain(|fact| fact.judged_user() == Some(user));
+    Some(facts)
 }
 
 /// Whether an entry is of the time of the question, by clocks that agree.
