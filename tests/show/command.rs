@@ -51,7 +51,7 @@ fn filters_and_exit_codes() {
     for (claim, arguments, count, code) in rows {
         let (found, log, exit) = show(arguments);
         assert_eq!((found.len(), exit), (count, Some(code)), "{claim}: {log}");
-        assert!(log.contains("packets") && log.contains("logins"), "{claim}: {log}");
+        assert!(log.contains(" packet") && log.contains(" login"), "{claim}: {log}");
     }
     let (_, log, _) = show(&[&path]);
     assert!(log.contains("3 connections: 3 logins, 2 failed"), "{log}");
