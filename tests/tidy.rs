@@ -6,7 +6,7 @@
 #[allow(dead_code, unreachable_pub, reason = "shared with the other tests")]
 mod causes;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// The rooms by floor. A room imports only from floors below its own.
@@ -259,6 +259,108 @@ fn a_room_imports_only_from_floors_below() {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
+/// Where a file stands among the modules: `src/net/engine/pair.rs` is net, engine, pair.
+fn module(name: &str) -> Vec<&str> {
+    let inner = name.trim_start_matches("src/").trim_end_matches(".rs");
+    inner.split('/').filter(|part| *part != "mod").collect()
+}
+
+/// Every path that code names, groups taken apart: what stands before the last `::` as well as behind it.
+fn named_paths(code: &str) -> Vec<Vec<String>> {
+    let mut found = Vec::new();
+    for root in ["crate::", "super::"] {
+        for (at, _) in code.match_indices(root) {
+            let before = code[..at].chars().next_back().unwrap_or(' ');
+            if before != ':' && !before.is_alphanumeric() {
+                expand(&code[at..], &mut Vec::new(), &mut found);
+            }
+        }
+    }
+    found
+}
+
+/// Follows one path to its end and gives what of the text stands behind it.
+fn expand<'a>(text: &'a str, path: &mut Vec<String>, found: &mut Vec<Vec<String>>) -> &'a str {
+    let depth = path.len();
+    let mut rest = text.trim_start();
+    loop {
+        if let Some(mut group) = rest.strip_prefix('{') {
+            loop {
+                group = expand(group, path, found).trim_start();
+                match group.strip_prefix(',') {
+                    Some(next) => group = next,
+                    None => break,
+                }
+            }
+            rest = group.strip_prefix('}').unwrap_or(group);
+            break;
+        }
+        let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+        path.push(rest[..end].to_owned());
+        match rest[end..].strip_prefix("::") {
+            Some(next) => rest = next,
+            None => {
+                found.push(path.clone());
+                rest = rest[end..].trim_start();
+                // `as another_name`
+                rest = rest
+                    .strip_prefix("as ")
+                    .map_or(rest, |name| name.trim_start_matches(|c: char| c.is_alphanumeric() || c == '_'));
+                break;
+            }
+        }
+    }
+    path.truncate(depth);
+    rest
+}
+
+/// The files that a file takes names from. A `mod.rs` only hands on what its files define, and a file belongs together
+/// with the modules below it.
+fn neighbours(source: &Source, all: &BTreeMap<Vec<&str>, &str>) -> BTreeSet<String> {
+    let own = module(&source.name);
+    let mut found = BTreeSet::new();
+    for path in named_paths(&source.code.join("\n")) {
+        let ups = path.iter().take_while(|part| *part == "super").count();
+        let mut full: Vec<&str> =
+            if ups > 0 { own[..own.len().saturating_sub(ups)].to_vec() } else { Vec::new() };
+        full.extend(path.iter().skip(ups.max(1)).map(String::as_str));
+        let file = (0..=full.len()).rev().find_map(|length| all.get(&full[..length]));
+        let other = file.filter(|file| !own.starts_with(&module(file)));
+        found.extend(other.map(|file| (*file).to_owned()));
+    }
+    found
+}
+
+#[test]
+fn no_file_imports_in_a_circle() {
+    let sources = sources("src");
+    let plain = |source: &&Source| {
+        !source.tests && !["mod.rs", "lib.rs", "main.rs"].iter().any(|end| source.name.ends_with(end))
+    };
+    let sources: Vec<&Source> = sources.iter().filter(plain).collect();
+    let all = sources.iter().map(|source| (module(&source.name), source.name.as_str())).collect();
+    let mut arrows: BTreeMap<String, BTreeSet<String>> =
+        sources.iter().map(|source| (source.name.clone(), neighbours(source, &all))).collect();
+    // Who imports nobody that is left stands on the ground; a circle never does.
+    loop {
+        let left: BTreeSet<String> = arrows.keys().cloned().collect();
+        arrows.retain(|_, to| to.iter().any(|file| left.contains(file)));
+        if arrows.len() == left.len() {
+            break;
+        }
+    }
+    // Nor does who only looks at one from above.
+    loop {
+        let seen: BTreeSet<String> = arrows.values().flatten().cloned().collect();
+        let before = arrows.len();
+        arrows.retain(|file, _| seen.contains(file));
+        if arrows.len() == before {
+            break;
+        }
+    }
+    assert!(arrows.is_empty(), "these import each other: {arrows:#?}");
+}
+
 #[test]
 fn below_net_there_is_no_socket_clock_file_or_hash_order() {
     let mut faults = Vec::new();
@@ -367,4 +469,7 @@ fn the_reader_of_sources_is_not_fooled() {
     let source = Source { path: PathBuf::new(), name: "src/diagnose/mod.rs".to_owned(), code, tests: false };
     let found: Vec<_> = imports(&source).into_iter().collect();
     assert_eq!(found, ["report", "secret", "wire"]);
+    let paths = named_paths("use crate::{a::{self as one, b}, c}; x(super::super::d::E::F)");
+    let paths: Vec<_> = paths.iter().map(|path| path.join("::")).collect();
+    assert_eq!(paths, ["crate::a::self", "crate::a::b", "crate::c", "super::super::d::E::F"]);
 }

@@ -13,7 +13,7 @@ use crate::wire::frame::{Frame, Framer, Kind, MAX_FRAME};
 use crate::wire::frontend::{SaslInitialResponse, encode_tagged};
 use crate::wire::sasl::{ClientFinal, ClientFirst, ServerFinal, ServerFirst};
 
-use super::Bytes;
+use super::generate::Bytes;
 
 const SALT: &[u8] = b"0123456789abcdef";
 const PASSWORD: &[u8] = b"right";

@@ -10,8 +10,9 @@ use crate::capture::read::blocks::{Blocks, MAX_BLOCK, Trouble};
 use crate::diagnose::{Confidence, Context, diagnose};
 use crate::handshake::{Attention, Chunk, Close, Observer, Record, Side};
 
+use super::generate::Bytes;
+use super::play::events;
 use super::play::{Cutting, Event};
-use super::{Bytes, events};
 
 /// One IP packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
