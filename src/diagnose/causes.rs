@@ -310,7 +310,7 @@ causes! {
         "The client closed in the middle of the handshake without saying why"
         []
         ["look at the client's own error and log"]
-    AuthTimeout "auth_timeout" Server [Password Md5 SaslMechanism ScramServerFirst ScramClientFinal ScramServerFinal AuthRequest SessionSetup]
+    AuthTimeout "auth_timeout" Server [Password Md5 SaslMechanism ScramServerFirst ScramClientFinal ScramServerFinal AuthRequest Gss Oauth SessionSetup]
         "The login took longer than authentication_timeout"
         []
         ["find what made the client wait (a prompt, a debugger, a slow back-end)"]

@@ -136,9 +136,6 @@ pub fn check(list: &[Event], random: u64) -> Record {
         assert!(!finding.summary.is_empty());
         let variant = finding.variant.is_none_or(|variant| finding.cause.variants().contains(&variant));
         assert!(variant, "{:?} has no variant {:?}", finding.cause, finding.variant);
-        // A recording that ends in the middle may end anywhere.
-        let step = record.first_close().is_none() || finding.cause.steps().contains(&finding.step);
-        assert!(step, "{:?} is no step of {:?}", finding.step, finding.cause);
     }
     let failed = matches!(diagnosis.outcome, Outcome::Failed | Outcome::Probe);
     assert_eq!(failed, diagnosis.finding.is_some(), "a failure has a finding, a success has none");
