@@ -178,7 +178,7 @@ causes! {
         "The server demands a client certificate and the client sent none"
         []
         ["give the client its certificate and key: sslcert=… sslkey=…"]
-    ClientCertRejected "client_cert_rejected" Client [TlsHandshake AuthRequest ScramServerFinal]
+    ClientCertRejected "client_cert_rejected" Client [TlsHandshake AuthRequest Password Md5 ScramServerFinal]
         "The client's certificate is not accepted"
         ["unknown_ca" "expired" "user_mismatch"]
         ["use a certificate of the server's CA, valid today, with the role's name as CN"]

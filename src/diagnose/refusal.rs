@@ -9,7 +9,7 @@ use crate::serverlog::{self, State};
 
 use super::context::Context;
 use super::postgres::{HbaRefusal, Replication, contains, hba_refusal, replication, without_name};
-use super::{Cause, Finding};
+use super::{Cause, Finding, Leg};
 
 /// The server refused before it asked for anything: no password was looked at.
 pub(super) fn before_request(record: &Record, error: &ErrorSeen, context: &Context<'_>) -> Finding {
@@ -114,7 +114,15 @@ fn ident(record: &Record, error: &ErrorSeen) -> Finding {
 fn hba(record: &Record, error: &ErrorSeen, context: &Context<'_>) -> Finding {
     match hba_refusal(error) {
         Some(HbaRefusal::CertificateWanted) => {
-            Finding::proven(Step::AuthRequest, Cause::ClientCertMissing, said(error))
+            let finding = Finding::proven(Step::AuthRequest, Cause::ClientCertMissing, said(error));
+            if record.legs.as_ref().is_none_or(|legs| legs.server.is_none()) {
+                return finding;
+            }
+            // The client may have one: TLS to the server is ours.
+            finding
+                .on(Leg::Proxy)
+                .summary("the server wants a client certificate, and TLS to the server is pgwhy's, which shows none")
+                .fix("give pgwhy the certificate that the server wants (--server-cert and --server-key), or use --client-tls passthrough, so that the client's own one arrives")
         }
         Some(HbaRefusal::Reject) => {
             let finding = super::story::masked(record, context).map(|finding| finding.and(said(error)));

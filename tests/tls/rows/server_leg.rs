@@ -142,11 +142,11 @@ fn client_certificates() -> Vec<Row> {
         Row::new("the server's line wants a certificate, and pgwhy has none", At::ClientCa)
             .args(require)
             .psql(certain())
-            .expect(fails("auth_request", "client_cert_missing", "-")),
+            .expect(fails("auth_request", "client_cert_missing", "-").leg("proxy")),
         Row::new("clientcert=verify-ca, and pgwhy has no certificate", At::ClientCa)
             .args(require)
             .psql(twofold())
-            .expect(fails("auth_request", "client_cert_missing", "-")),
+            .expect(fails("auth_request", "client_cert_missing", "-").leg("proxy")),
         Row::new("clientcert=verify-ca with a password", At::ClientCa)
             .args("--server-tls require --server-cert {app.crt} --server-key {app.key}")
             .psql(twofold())
