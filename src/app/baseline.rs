@@ -4,11 +4,10 @@ use std::path::Path;
 
 use crate::capture::tls::KeyLog;
 use crate::diagnose::Outcome;
-use crate::diagnose::story::Profile;
 
 use super::Failure;
 use super::clerk::{Clerk, Setting};
-use super::history::host_of;
+use super::history::profile_of;
 use super::logins::{logins, report};
 use super::successes::{Success, Successes};
 
@@ -23,8 +22,7 @@ pub(super) fn read(path: &Path) -> Result<Successes, Failure> {
         seen = true;
         let (report, record) = report(&mut clerk, "", conversation, false);
         if report.diagnosis.outcome == Outcome::Ok {
-            let host = host_of(&report.client.address);
-            let profile = Profile::new(&record, &host, report.server.address.as_deref());
+            let profile = profile_of(&report, &record);
             let success = Success::new(&record, &report, profile, report.time + report.elapsed);
             found.add(report.client.database.clone(), success.seen_in(&file));
         }

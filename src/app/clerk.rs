@@ -14,7 +14,7 @@ use crate::secret::Secret;
 
 use super::conceal::conceal;
 use super::dials::{dial, way};
-use super::history::{History, host_of};
+use super::history::{History, profile_of};
 use super::judging::{KeyCache, exchange, judgement};
 use super::sources::{Gathered, Sources};
 use super::successes::Successes;
@@ -117,8 +117,7 @@ impl Clerk {
     /// Compares a report that was made before with the baseline.
     pub(super) fn compare(&self, report: &mut Report, record: &Record) {
         if report.diagnosis.outcome == Outcome::Failed && report.last_success.is_none() {
-            let host = host_of(&report.client.address);
-            let profile = Profile::new(record, &host, report.server.address.as_deref());
+            let profile = profile_of(report, record);
             let ended = report.time + report.elapsed;
             self.history.compare(report, &profile, ended);
         }

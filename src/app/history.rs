@@ -158,8 +158,13 @@ fn looks_logged_in(record: &Record) -> bool {
     sizes().count() > LOGIN_MESSAGES || sizes().any(|size| size == TERMINATE)
 }
 
+/// What a login that has its report is compared by.
+pub(super) fn profile_of(report: &Report, record: &Record) -> Profile {
+    Profile::new(record, &host_of(&report.client.address), report.server.address.as_deref())
+}
+
 /// The host part of an address as shown.
-pub(super) fn host_of(address: &str) -> String {
+fn host_of(address: &str) -> String {
     match address.parse::<std::net::SocketAddr>() {
         Ok(address) => address.ip().to_canonical().to_string(),
         Err(_) => "local".to_owned(),

@@ -10,6 +10,7 @@ use crate::wire::tls::{Alert, version_name};
 
 use super::context::Context;
 use super::encryption;
+use super::password::NAME_THE_ROLE;
 use super::{Cause, Confidence, Finding, Leg, Warning};
 
 /// Why TLS of ours did not come about, or what our presence broke.
@@ -402,7 +403,7 @@ fn another_names_certificate(record: &Record, legs: &Legs) -> Option<Finding> {
         }
         None => finding,
     };
-    Some(finding.fix("give pgwhy a certificate whose common name is the role's (--server-cert), or map the name in pg_ident.conf"))
+    Some(finding.fix(NAME_THE_ROLE))
 }
 
 /// In TLS 1.3 the server judges a client's certificate after the handshake is over for the client; a reset can

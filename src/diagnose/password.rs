@@ -230,11 +230,16 @@ pub(super) fn names_another(record: &Record, finding: Finding) -> Finding {
     if shows_certificate(record) {
         return finding
             .on(Leg::Proxy)
-            .summary("clientcert=verify-full: the certificate that pgwhy shows the server does not name this user")
-            .fix("give pgwhy a certificate whose common name is the role's (--server-cert), or map the name in pg_ident.conf");
+            .summary(
+                "clientcert=verify-full: the certificate that pgwhy shows the server does not name this user",
+            )
+            .fix(NAME_THE_ROLE);
     }
     finding.summary("clientcert=verify-full: the client's certificate does not name this user")
 }
+
+/// What mends a certificate that is another role's.
+pub(super) const NAME_THE_ROLE: &str = "give pgwhy a certificate whose common name is the role's (--server-cert), or map the name in pg_ident.conf";
 
 /// The tag of Terminate: a client that leaves says so, and the server complains that it is no answer.
 const TERMINATE: u8 = b'X';

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use crate::app::dials::{dial, way};
 use crate::capture::facts::{Facts, LegFacts};
 use crate::capture::write::same_family;
 use crate::diagnose::context::Opaque;
@@ -10,8 +11,6 @@ use crate::handshake::Record;
 use crate::net::{Attempt, PeerAddr};
 use crate::report::escape::visible;
 use crate::report::{Report, Tls};
-
-use super::super::dials::{dial, way};
 
 /// PostgreSQL's port, where no other is known.
 const POSTGRESQL: u16 = 5432;
