@@ -41,6 +41,9 @@ const BANNED_BELOW_NET: [(&str, &str); 10] = [
 /// Names that say nothing about what is inside.
 const EMPTY_NAMES: [&str; 8] = ["utils", "util", "common", "helpers", "helper", "types", "manager", "misc"];
 
+/// Where a message's address is given to `io_uring`.
+const UNSAFE_FILE: &str = "src/net/engine/outbox.rs";
+
 const MAX_FILE_LINES: usize = 800;
 const MAX_FUNCTION_LINES: usize = 70;
 
@@ -383,11 +386,15 @@ fn below_net_there_is_no_socket_clock_file_or_hash_order() {
 }
 
 #[test]
-fn nothing_is_unsafe() {
-    for source in sources("src").into_iter().chain(sources("tests")) {
-        let line = source.code.iter().find(|line| words(line).any(|word| word == "unsafe"));
-        assert!(line.is_none(), "{}: {line:?}", source.name);
-    }
+fn unsafe_is_one_line() {
+    let lines: Vec<_> = sources("src")
+        .into_iter()
+        .chain(sources("tests"))
+        .flat_map(|source| source.code.into_iter().map(move |line| (source.name.clone(), line)))
+        .filter(|(_, line)| words(line).any(|word| word == "unsafe"))
+        .collect();
+    let [(name, _)] = lines.as_slice() else { panic!("{lines:#?}") };
+    assert_eq!(name, UNSAFE_FILE);
 }
 
 #[test]

@@ -35,12 +35,14 @@ use crate::handshake::Side;
 
 mod bulk;
 mod carried;
+mod outbox;
 mod pair;
 mod source;
 mod tls_pair;
 
 use bulk::REST;
 use carried::Carried;
+use outbox::Outbox;
 use pair::{Pair, READABLE, Scratch, Turn};
 use tls_pair::{TlsPair, WATCHED};
 
@@ -182,6 +184,10 @@ impl Carrier {
         }
     }
 
+    fn waits(&self, outbox: &Outbox) -> bool {
+        matches!(self, Self::Plain(pair) if pair.waits(outbox))
+    }
+
     fn end(self) {
         match self {
             Self::Plain(pair) => pair.end(),
@@ -280,6 +286,8 @@ struct Runner {
     resting: VecDeque<(Instant, usize)>,
     /// The alarm is set, or about to be.
     alarmed: bool,
+    /// There are several events, so that the outbox is worth its while.
+    together: bool,
     /// Slots freed in this batch; given back at its end, so a late event of the batch can't meet a
     /// new pair.
     freed: Vec<usize>,
@@ -294,6 +302,7 @@ impl Runner {
             again: Vec::new(),
             resting: VecDeque::new(),
             alarmed: false,
+            together: false,
             freed: Vec::new(),
         }
     }
@@ -309,6 +318,7 @@ impl Runner {
                 // Only a broken descriptor gets here, and then no pair can ever move again.
                 Err(_) => return self.close_pairs(),
             }
+            self.together = events.len() > 1;
             for event in &events {
                 let key = event.data.u64();
                 let flags = event.flags;
@@ -319,6 +329,8 @@ impl Runner {
                     key => self.event((key >> 1) as usize, key & 1 == 0, flags),
                 }
             }
+            self.together = false;
+            self.send();
             for slot in std::mem::take(&mut self.again) {
                 self.turn(slot);
             }
@@ -364,7 +376,11 @@ impl Runner {
     }
 
     fn turn(&mut self, slot: usize) {
+        if matches!(self.pairs.get(slot), Some(Some(pair)) if pair.waits(&self.scratch.outbox)) {
+            self.send();
+        }
         let Some(Some(pair)) = self.pairs.get_mut(slot) else { return };
+        self.scratch.outbox.open_for(self.together.then_some(slot));
         let turn = pair.turn(&mut self.scratch);
         while let Some((side, fd, flags)) = pair.next_change() {
             let key = EventData::new_u64((slot as u64) << 1 | u64::from(side == Side::Server));
@@ -381,16 +397,31 @@ impl Runner {
         self.turned(slot, turn);
     }
 
+    /// Has the outbox send what waits.
+    fn send(&mut self) {
+        for returned in self.scratch.outbox.send() {
+            if let Some(Some(Carrier::Plain(pair))) = self.pairs.get_mut(returned.slot) {
+                pair.take_back(returned.from, returned.rest);
+                self.turn(returned.slot);
+            }
+        }
+    }
+
     fn turned(&mut self, slot: usize, turn: Turn) {
         match turn {
             Turn::Idle => {}
             Turn::Again => {
+                // It brings more than a message: who waits in the outbox need not wait for it.
+                self.send();
                 if !self.again.contains(&slot) {
                     self.again.push(slot);
                 }
             }
             Turn::Ended => {
                 if let Some(pair) = self.pairs.get_mut(slot).and_then(Option::take) {
+                    if pair.waits(&self.scratch.outbox) {
+                        self.send();
+                    }
                     self.shard.load.fetch_sub(1, Ordering::Relaxed);
                     pair.end();
                 }
@@ -428,6 +459,7 @@ impl Runner {
     }
 
     fn close_pairs(&mut self) {
+        self.send();
         self.collect();
         for slot in 0..self.pairs.len() {
             if let Some(pair) = self.pairs[slot].take() {
@@ -454,7 +486,9 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
     use std::os::unix::net::UnixStream;
-    use std::sync::mpsc::{Sender, channel};
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use rustix::net::sockopt::set_socket_send_buffer_size;
 
     use super::*;
     use crate::net::guard::Totals;
@@ -529,6 +563,75 @@ mod tests {
             client.write_all(b"next").unwrap();
             server.read_exact(got.get_mut(..4).unwrap()).unwrap();
         }
+    }
+
+    /// Keeps the relay thread where it is told of the pair's end, until the test lets it go.
+    struct Barrier(Sender<()>, Receiver<()>);
+
+    impl Guard for Barrier {
+        fn ended(self: Box<Self>, _: Totals) {
+            self.0.send(()).unwrap();
+            let _ = self.1.recv();
+        }
+    }
+
+    #[test]
+    fn the_messages_of_one_batch_arrive_whole_and_before_what_follows_them() {
+        let engine = Engine::start(1).unwrap();
+        let carried = |guard: Box<dyn Guard>| {
+            let ((client, near), (far, server)) = (UnixStream::pair().unwrap(), UnixStream::pair().unwrap());
+            near.set_nonblocking(true).unwrap();
+            far.set_nonblocking(true).unwrap();
+            set_socket_send_buffer_size(&far, 4_096).unwrap();
+            engine.carry(Carried::Plain(near.into()), Carried::Plain(far.into()), guard).unwrap();
+            (client, server)
+        };
+        let (told, ends) = channel();
+        // More than one round of the outbox holds.
+        let mut pairs: Vec<_> =
+            (0..100).map(|_| (carried(Box::new(Told(told.clone()))), Vec::new())).collect();
+        let piece: Vec<u8> = (0..1_000_usize).map(|at| (at % 251) as u8).collect();
+        let last = 39;
+        for round in 0..=last {
+            // While the thread is held all of this comes together. Nobody reads, so some rounds later the
+            // receivers' buffers are full, and what comes then has to wait for room.
+            let ((held, holds), (release, released)) = (channel(), channel());
+            drop(carried(Box::new(Barrier(held, released))));
+            holds.recv().unwrap();
+            for (number, ((client, _), sent)) in pairs.iter_mut().enumerate() {
+                let message = &piece[..1 + (number * 37 + round * 101) % piece.len()];
+                client.write_all(message).unwrap();
+                sent.extend_from_slice(message);
+                if number % 10 == 0 && round == last {
+                    client.shutdown(std::net::Shutdown::Write).unwrap();
+                }
+            }
+            release.send(()).unwrap();
+            // Nothing else happens after the first batch, and still all of it arrives.
+            for ((_, server), sent) in pairs.iter_mut().filter(|_| round == 0) {
+                server.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+                let mut got = vec![0; sent.len()];
+                server.read_exact(&mut got).unwrap();
+                assert_eq!(got, *sent);
+                sent.clear();
+            }
+        }
+        let mut sizes = Vec::new();
+        for (number, ((client, mut server), sent)) in pairs.into_iter().enumerate() {
+            let mut got = vec![0; sent.len()];
+            server.read_exact(&mut got).unwrap();
+            assert!(got == sent, "pair {number}");
+            if number % 10 == 0 {
+                assert_eq!(server.read(&mut [0]).unwrap(), 0);
+            }
+            drop((client, server));
+            // What was read in the first round counts too.
+            sizes.push((sent.len() + 1 + (number * 37) % piece.len()) as u64);
+        }
+        let mut told: Vec<_> = ends.iter().take(sizes.len()).map(|totals| totals.client_bytes).collect();
+        told.sort_unstable();
+        sizes.sort_unstable();
+        assert_eq!(told, sizes);
     }
 
     #[test]

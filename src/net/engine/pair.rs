@@ -6,6 +6,7 @@ use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::{SendFlags, Shutdown, send, shutdown};
 
+use super::outbox::Outbox;
 use super::source::Source;
 use crate::handshake::{Close, Side};
 use crate::net::guard::{Guard, Totals};
@@ -23,6 +24,7 @@ pub(super) enum Turn {
 
 /// What the pairs of one thread share.
 pub(super) struct Scratch {
+    pub(super) outbox: Outbox,
     buffer: Box<[u8]>,
     /// Buffers given back by flows that were blocked.
     spare: Vec<Box<[u8]>>,
@@ -32,12 +34,17 @@ pub(super) struct Scratch {
 
 impl Scratch {
     pub(super) fn new() -> Self {
-        Self { buffer: fresh_buffer(), spare: Vec::new(), lent: 0 }
+        Self { outbox: Outbox::new(), buffer: fresh_buffer(), spare: Vec::new(), lent: 0 }
     }
 
     /// The thread's buffer, for whoever leaves nothing in it.
     pub(super) fn buffer(&mut self) -> &mut [u8] {
         &mut self.buffer
+    }
+
+    /// Leaves the first `count` bytes of the buffer in the outbox, where it takes them.
+    fn post(&mut self, from: Side, to: BorrowedFd<'_>, count: usize) -> bool {
+        self.buffer.get(..count).is_some_and(|message| self.outbox.post(from, to, message))
     }
 
     /// Keeps `start..end` of the buffer for a blocked flow.
@@ -95,6 +102,8 @@ struct Flow {
 /// How a pump of one flow ended.
 enum Pumped {
     Idle,
+    /// There is nothing more, and the outbox has the last of it.
+    Posted,
     Again,
     /// The sender is gone altogether: nothing can be written to it either.
     SenderGone,
@@ -111,6 +120,8 @@ pub(super) struct Pair {
     /// What the two sockets are watched for.
     watched: [EventFlags; 2],
     first: Option<(Side, Close)>,
+    /// The outbox's round in which it posted last.
+    posted: u64,
     guard: Box<dyn Guard>,
 }
 
@@ -123,7 +134,7 @@ impl std::fmt::Debug for Pair {
 impl Pair {
     pub(super) fn new(client: OwnedFd, server: OwnedFd, guard: Box<dyn Guard>) -> Self {
         let (up, down) = (Flow::default(), Flow::default());
-        Self { client, server, up, down, watched: [READABLE; 2], first: None, guard }
+        Self { client, server, up, down, watched: [READABLE; 2], first: None, posted: 0, guard }
     }
 
     pub(super) fn sockets(&self) -> (BorrowedFd<'_>, BorrowedFd<'_>) {
@@ -140,6 +151,26 @@ impl Pair {
         // A side that had only said its last word is gone altogether now: reading would not tell us any more.
         back.doomed |= from.done && from.gone;
         from.source.note(flags);
+    }
+
+    /// Whether bytes of it wait in the outbox: until they are sent it must have no turn and stay open.
+    pub(super) fn waits(&self, outbox: &Outbox) -> bool {
+        self.posted == outbox.round()
+    }
+
+    /// The outbox could not send what `side` said, or not all of it; a turn is due.
+    pub(super) fn take_back(&mut self, side: Side, rest: Option<Box<[u8]>>) {
+        let flow = match side {
+            Side::Client => &mut self.up,
+            Side::Server => &mut self.down,
+        };
+        match rest {
+            Some(bytes) => {
+                let end = bytes.len();
+                flow.pending = Some(Box::new(Pending { bytes, start: 0, end, lent: false }));
+            }
+            None => flow.doomed = true,
+        }
     }
 
     /// Carries what can be carried now, within bounds.
@@ -172,7 +203,10 @@ impl Pair {
             return false;
         }
         let before = flow.bytes;
-        let pumped = flow.pump(from, to, !back.done, scratch);
+        let pumped = flow.pump((side, from), to, !back.done, scratch);
+        if matches!(pumped, Pumped::Posted) {
+            self.posted = scratch.outbox.round();
+        }
         if flow.bytes != before {
             back.source.bulk.interrupt();
         }
@@ -180,13 +214,13 @@ impl Pair {
             self.first = Some(match pumped {
                 Pumped::SenderGone => (side, Close::Reset),
                 Pumped::ReceiverGone => (side.other(), Close::Reset),
-                Pumped::Idle | Pumped::Again => (side, Close::Eof),
+                Pumped::Idle | Pumped::Posted | Pumped::Again => (side, Close::Eof),
             });
         }
         // Reading finds no error where the last word came before the reset: it finds the end.
         back.doomed |= flow.done && flow.gone;
         match pumped {
-            Pumped::Idle => false,
+            Pumped::Idle | Pumped::Posted => false,
             Pumped::Again => true,
             Pumped::SenderGone => {
                 back.finish(scratch);
@@ -245,7 +279,7 @@ impl Flow {
     /// Carries from one socket to the other; `pass_eof` is off when both sockets are closed next.
     fn pump(
         &mut self,
-        from: BorrowedFd<'_>,
+        (side, from): (Side, BorrowedFd<'_>),
         to: BorrowedFd<'_>,
         pass_eof: bool,
         scratch: &mut Scratch,
@@ -278,6 +312,9 @@ impl Flow {
                 }
             };
             self.bytes += count as u64;
+            if !self.source.can_read() && scratch.post(side, to, count) {
+                return Pumped::Posted;
+            }
             let mut start = 0;
             match write_out(to, &scratch.buffer, &mut start, count) {
                 Wrote::All => {}
