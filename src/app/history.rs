@@ -45,7 +45,7 @@ impl History {
             Err(_) => (past.ended <= ended + MOMENTS).then_some(Duration::ZERO),
         };
         let close = |past: &&Past| past.host == host && before(past).is_some_and(|before| before <= MOMENTS);
-        let found = self.recent.iter().rev().filter(close).find(|past| past.attempt.encrypted);
+        let found = self.recent.iter().rev().filter(|past| past.attempt.encrypted).find(close);
         found.map(|past| Earlier { before: before(past).unwrap_or_default(), ..past.attempt.clone() })
     }
 
@@ -65,7 +65,11 @@ impl History {
             return;
         }
         let encrypted = report.client_tls.version.is_some();
-        for past in self.recent.iter().rev() {
+        let failed = |past: &&Past| {
+            matches!(past.attempt.outcome, Outcome::Failed | Outcome::Opaque) && past.attempt.ended
+        };
+        // Nearly all of them worked, so that is asked first.
+        for past in self.recent.iter().rev().filter(failed) {
             let since = report.time.duration_since(past.ended).unwrap_or_default();
             let same_user = match (&past.user, &report.client.user) {
                 (Some(there), Some(here)) => there == here,
@@ -75,10 +79,7 @@ impl History {
             };
             // A success belongs to an earlier failure only where the driver changed the way.
             let retried = report.diagnosis.outcome != Outcome::Ok || past.attempt.encrypted != encrypted;
-            let failed =
-                matches!(past.attempt.outcome, Outcome::Failed | Outcome::Opaque) && past.attempt.ended;
-            let failed = failed && retried;
-            if past.host == host && since <= MOMENTS && same_user && failed && report.related.len() < 4 {
+            if past.host == host && since <= MOMENTS && same_user && retried && report.related.len() < 4 {
                 report.related.push(past.attempt.id.clone());
             }
         }

@@ -551,16 +551,19 @@ impl Meeting<'_, '_> {
     /// way, anything else is put into our hands.
     async fn try_startup(&mut self) -> Step<Option<String>> {
         let startup = self.watch.first_bytes().to_vec();
+        let sent_at = self.watch.elapsed();
         let Some(server) = &mut self.ends.server else { return over(Ending::Closed) };
-        let sent = async {
-            server.write_all(&startup).await?;
-            server.flush().await
-        };
         let mut answer = vec![0; 4096];
-        let count = match sent.await {
-            Ok(()) => server.read(&mut answer).await.unwrap_or(0),
-            Err(_) => 0,
+        let asked = async {
+            server.write_all(&startup).await?;
+            server.flush().await?;
+            server.read(&mut answer).await
         };
+        let Some(count) = while_awaited(self.ends.client.as_ref(), asked).await else {
+            self.watch.look_at_first_bytes_as_of(sent_at);
+            return self.left(Ending::Closed);
+        };
+        let count = count.unwrap_or(0);
         if count == 0 {
             return Ok(Some("the server closed".into()));
         }

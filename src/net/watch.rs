@@ -160,7 +160,16 @@ impl<'a> Watch<'a> {
 
     /// Shows a chunk to the observer (and to whoever keeps captures).
     pub(super) fn look(&mut self, from: Side, bytes: &[u8]) {
-        let chunk = Chunk { at: self.accepted.elapsed(), from, bytes };
+        self.look_as_of(self.elapsed(), from, bytes);
+    }
+
+    /// The time of this login, as the observer counts it.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.accepted.elapsed()
+    }
+
+    fn look_as_of(&mut self, at: Duration, from: Side, bytes: &[u8]) {
+        let chunk = Chunk { at, from, bytes };
         if self.told != Told::Yes {
             self.sink.chunk(self.id, chunk, self.on);
         }
@@ -224,8 +233,13 @@ impl<'a> Watch<'a> {
 
     /// Looks at the first bytes although nobody gets them, and drops them.
     pub(super) fn look_at_first_bytes(&mut self) {
+        self.look_at_first_bytes_as_of(self.elapsed());
+    }
+
+    /// The same, of bytes that somebody got at that time; nothing has been looked at since.
+    pub(super) fn look_at_first_bytes_as_of(&mut self, at: Duration) {
         let buffer = std::mem::take(&mut self.up.buffer);
-        self.look(Side::Client, buffer.get(self.up.start..self.up.end).unwrap_or_default());
+        self.look_as_of(at, Side::Client, buffer.get(self.up.start..self.up.end).unwrap_or_default());
         (self.up.start, self.up.end) = (0, 0);
         self.up.buffer = buffer;
     }

@@ -202,6 +202,18 @@ fn a_client_that_gives_a_silent_server_up_is_reported_soon() {
                 });
             }
         }
+        // Where the startup packet goes first it is pgwhy who waits for its answer.
+        scope.spawn(|| {
+            let fake = FakeServer::start(|wire| wire.read_to_end().map(drop));
+            let mode = "--client-tls allow --server-tls allow";
+            let args: Vec<String> = format!("{mode} {own}").split(' ').map(str::to_owned).collect();
+            let proxy = Proxy::start(&fake.addr.to_string(), &args);
+            drop(begin(&proxy, mode, Duration::from_secs(1)));
+            let seen = proxy.wait_handshakes(1, DEADLINE);
+            assert_eq!(seen.len(), 1, "{mode}: it waits for the login deadline");
+            let word = |field: &str| seen[0][field].as_str().unwrap_or_default();
+            assert_eq!((word("cause"), word("leg"), word("confidence")), ("no_answer", "server", "likely"));
+        });
     });
 }
 
