@@ -526,7 +526,10 @@ impl Meeting<'_, '_> {
             }
             match self.try_startup().await? {
                 None => return Ok(()),
-                Some(refusal) => why = Some(refusal),
+                Some(refusal) => {
+                    self.watch.first_bytes_sent(false);
+                    why = Some(refusal);
+                }
             }
         }
         let from_tls = tls_first;
@@ -551,7 +554,7 @@ impl Meeting<'_, '_> {
     /// way, anything else is put into our hands.
     async fn try_startup(&mut self) -> Step<Option<String>> {
         let startup = self.watch.first_bytes().to_vec();
-        let sent_at = self.watch.elapsed();
+        self.watch.first_bytes_sent(true);
         let Some(server) = &mut self.ends.server else { return over(Ending::Closed) };
         let mut answer = vec![0; 4096];
         let asked = async {
@@ -560,7 +563,6 @@ impl Meeting<'_, '_> {
             server.read(&mut answer).await
         };
         let Some(count) = while_awaited(self.ends.client.as_ref(), asked).await else {
-            self.watch.look_at_first_bytes_as_of(sent_at);
             return self.left(Ending::Closed);
         };
         let count = count.unwrap_or(0);

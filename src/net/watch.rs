@@ -31,6 +31,8 @@ pub(super) struct Watch<'a> {
     told: Told,
     /// Where what is looked at is said.
     on: On,
+    /// When the server got the first bytes, where that was before they are looked at.
+    first_sent: Option<Duration>,
 }
 
 /// Whether the attempt was reported.
@@ -86,6 +88,7 @@ impl<'a> Watch<'a> {
             reading: true,
             told: Told::No,
             on: On::Both,
+            first_sent: None,
         }
     }
 
@@ -163,8 +166,7 @@ impl<'a> Watch<'a> {
         self.look_as_of(self.elapsed(), from, bytes);
     }
 
-    /// The time of this login, as the observer counts it.
-    pub(super) fn elapsed(&self) -> Duration {
+    fn elapsed(&self) -> Duration {
         self.accepted.elapsed()
     }
 
@@ -231,13 +233,14 @@ impl<'a> Watch<'a> {
         self.up.waiting()
     }
 
-    /// Looks at the first bytes although nobody gets them, and drops them.
-    pub(super) fn look_at_first_bytes(&mut self) {
-        self.look_at_first_bytes_as_of(self.elapsed());
+    /// The server gets the first bytes now, and they are kept for a second try; or that try is next.
+    pub(super) fn first_bytes_sent(&mut self, sent: bool) {
+        self.first_sent = sent.then(|| self.elapsed());
     }
 
-    /// The same, of bytes that somebody got at that time; nothing has been looked at since.
-    pub(super) fn look_at_first_bytes_as_of(&mut self, at: Duration) {
+    /// Looks at the first bytes although nobody gets them (again), and drops them.
+    pub(super) fn look_at_first_bytes(&mut self) {
+        let at = self.first_sent.take().unwrap_or_else(|| self.elapsed());
         let buffer = std::mem::take(&mut self.up.buffer);
         self.look_as_of(at, Side::Client, buffer.get(self.up.start..self.up.end).unwrap_or_default());
         (self.up.start, self.up.end) = (0, 0);
