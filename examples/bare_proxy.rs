@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use pgwhy::net::{
     Attempt, ClientTls, Config, Limits, Listen, Proxy, Sink, TlsConfig, Upstream, UpstreamHost,
+    default_relay_threads,
 };
 
 /// Drops everything: what reports cost is not the relay's.
@@ -25,12 +26,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let upstream = option("--upstream").ok_or("--upstream HOST:PORT is missing")?;
     let (name, port) = upstream.rsplit_once(':').ok_or("--upstream wants HOST:PORT")?;
     let host = UpstreamHost { name: name.into(), hostaddr: None, port: port.parse()? };
+    let threads = option("--threads").map(|count| count.parse()).transpose()?;
+    let limits = Limits::for_this_process(threads.unwrap_or_else(default_relay_threads));
     let config = Config {
         listen: vec![Listen::Tcp(listen)],
         upstream: Upstream { hosts: vec![host], connect_timeout: Some(Duration::from_secs(10)) },
         tls: TlsConfig { client: ClientTls::Passthrough, ..TlsConfig::default() },
-        limits: Limits { unfinished_per_address: 1_000, ..Limits::for_this_process() },
-        relay_threads: option("--threads").map(|count| count.parse()).transpose()?,
+        limits: Limits { unfinished_per_address: 1_000, ..limits },
+        relay_threads: threads,
     };
     let mut runtime = match option("--workers").map(|count| count.parse()).transpose()? {
         Some(workers) => {

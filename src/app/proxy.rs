@@ -81,7 +81,7 @@ fn capture(args: &ProxyArgs, target: &Target) -> Result<Option<(Arc<Keeper>, Rec
 }
 
 fn config(args: &ProxyArgs, target: &Target) -> Result<net::Config, Failure> {
-    let mut limits = limits(args.max_connections)?;
+    let mut limits = limits(args.max_connections, args.threads)?;
     limits.login_deadline = args.login_timeout;
     limits.unfinished = args.max_unfinished.unwrap_or(limits.unfinished);
     limits.unfinished_per_address = args.max_unfinished_per_address.unwrap_or(limits.unfinished_per_address);
@@ -95,11 +95,13 @@ fn config(args: &ProxyArgs, target: &Target) -> Result<net::Config, Failure> {
 }
 
 /// The limits of this process, with the number of connections that was asked for.
-fn limits(connections: Option<usize>) -> Result<Limits, Failure> {
-    let limits = Limits::for_this_process();
+fn limits(connections: Option<usize>, threads: Option<usize>) -> Result<Limits, Failure> {
+    let threads = threads.unwrap_or_else(net::default_relay_threads);
+    let limits = Limits::for_this_process(threads);
     match connections {
         None if limits.connections == 0 => Err(Failure::failed(format!(
-            "the limit of open files is {}, which leaves none for connections: {MORE_FILES}",
+            "the limit of open files is {}, which leaves none for connections beside {threads} relay threads \
+             (--threads): {MORE_FILES}",
             net::open_files()
         ))),
         None => Ok(limits),
@@ -107,7 +109,7 @@ fn limits(connections: Option<usize>) -> Result<Limits, Failure> {
             if wanted > limits.connections {
                 stderr::say(format_args!(
                     "--max-connections {wanted} takes {} open files, and the limit is {}: {MORE_FILES}",
-                    Limits::files_for(wanted),
+                    Limits::files_for(wanted, threads),
                     net::open_files()
                 ));
             }
@@ -221,7 +223,7 @@ pub(super) fn start(
         listen: listeners(listen)?,
         upstream,
         tls: TlsConfig { client: net::ClientTls::Passthrough, ..TlsConfig::default() },
-        limits: limits(None)?,
+        limits: limits(None, Some(1))?,
         relay_threads: Some(1),
     };
     let runtime = runtime(false)?;

@@ -22,19 +22,22 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The defaults for this process; raises the soft limit of open files to the hard one first.
-    pub fn for_this_process() -> Self {
+    /// The defaults for a process with so many relay threads; raises the soft limit of open files to the
+    /// hard one first.
+    pub fn for_this_process(relay_threads: usize) -> Self {
+        let own = Self::files_for(0, relay_threads);
         Self {
-            connections: open_files().saturating_sub(OWN_FILES) / FILES_PER_CONNECTION,
+            connections: open_files().saturating_sub(own) / FILES_PER_CONNECTION,
             unfinished: 1_000,
             unfinished_per_address: 200,
             login_deadline: Duration::from_secs(60),
         }
     }
 
-    /// Open files that a process with so many connections needs.
-    pub fn files_for(connections: usize) -> usize {
-        connections.saturating_mul(FILES_PER_CONNECTION).saturating_add(OWN_FILES)
+    /// Open files that a process with so many connections and relay threads needs.
+    pub fn files_for(connections: usize, relay_threads: usize) -> usize {
+        let threads = relay_threads.saturating_mul(FILES_PER_THREAD);
+        connections.saturating_mul(FILES_PER_CONNECTION).saturating_add(threads).saturating_add(OWN_FILES)
     }
 }
 
@@ -169,8 +172,11 @@ impl Drop for LoginPermit {
     }
 }
 
-/// Files that are not a connection's: listeners, epolls, standard streams, reports, pipes.
+/// Files that are not a connection's: listeners, standard streams, reports, pipes.
 const OWN_FILES: usize = 64;
+
+/// What a relay thread has: an epoll, an eventfd, a timer and a ring.
+const FILES_PER_THREAD: usize = 4;
 
 /// One socket to the client, one to the server.
 const FILES_PER_CONNECTION: usize = 2;

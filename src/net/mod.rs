@@ -39,5 +39,5 @@ pub use dial::{DialAttempt, DialError};
 pub use endpoint::{Listen, PeerAddr, Upstream, UpstreamHost};
 pub use guard::{Guard, Totals};
 pub use limits::{Limits, Which, open_files};
-pub use proxy::{Config, Proxy, ProxyHandle, StartError};
+pub use proxy::{Config, Proxy, ProxyHandle, StartError, default_relay_threads};
 pub use tls::{ClientTls, Identity, IdentityError, Login, OwnTls, Roots, RootsError, ServerTls, TlsConfig};

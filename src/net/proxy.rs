@@ -68,7 +68,7 @@ impl Proxy {
             trials: Trials::default(),
             limits: config.limits,
             dialer: Dialer::new(config.upstream, addrs.clone()),
-            engine: Engine::start(config.relay_threads.unwrap_or_else(default_threads))?,
+            engine: Engine::start(config.relay_threads.unwrap_or_else(default_relay_threads))?,
             registry: Arc::new(Registry {
                 sink,
                 keys: CancelKeys::default(),
@@ -164,7 +164,8 @@ async fn keep_clock(shared: Arc<Shared>) {
     while tokio::time::timeout(pause, phase.wait_for(|phase| *phase != Phase::Running)).await.is_err() {}
 }
 
-fn default_threads() -> usize {
+/// One a core.
+pub fn default_relay_threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
