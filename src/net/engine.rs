@@ -399,11 +399,17 @@ impl Runner {
 
     /// Has the outbox send what waits.
     fn send(&mut self) {
+        let mut slots = Vec::new();
+        // A pair may have said something both ways: it has all of it back before its turn.
         for returned in self.scratch.outbox.send() {
             if let Some(Some(Carrier::Plain(pair))) = self.pairs.get_mut(returned.slot) {
                 pair.take_back(returned.from, returned.rest);
-                self.turn(returned.slot);
+                slots.push(returned.slot);
             }
+        }
+        slots.dedup();
+        for slot in slots {
+            self.turn(slot);
         }
     }
 
@@ -485,12 +491,14 @@ const YIELDS: usize = 16;
 mod tests {
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsFd;
     use std::os::unix::net::UnixStream;
     use std::sync::mpsc::{Receiver, Sender, channel};
 
     use rustix::net::sockopt::set_socket_send_buffer_size;
 
     use super::*;
+    use crate::handshake::Close;
     use crate::net::guard::Totals;
 
     struct Told(Sender<Totals>);
@@ -632,6 +640,38 @@ mod tests {
         told.sort_unstable();
         sizes.sort_unstable();
         assert_eq!(told, sizes);
+    }
+
+    #[test]
+    fn what_both_sides_of_a_pair_posted_comes_back_before_its_turn() {
+        let ((mut client, near), (far, server)) = (UnixStream::pair().unwrap(), UnixStream::pair().unwrap());
+        let (told, ends) = channel();
+        let (mut to_client, to_server) = (near.try_clone().unwrap(), far.try_clone().unwrap());
+        near.set_nonblocking(true).unwrap();
+        far.set_nonblocking(true).unwrap();
+        let shard = Arc::new(Shard::new().unwrap());
+        shard.add(Carried::Plain(near.into()), Carried::Plain(far.into()), Box::new(Told(told))).unwrap();
+        let mut runner = Runner::new(Arc::clone(&shard));
+        runner.collect();
+        // The client does not read, and the server is gone: neither message can be sent.
+        while to_client.write(&[0]).is_ok() {}
+        drop(server);
+        runner.scratch.outbox.open_for(Some(0));
+        if !runner.scratch.outbox.post(Side::Client, to_server.as_fd(), b"a word") {
+            return; // There is no io_uring here.
+        }
+        assert!(runner.scratch.outbox.post(Side::Server, to_client.as_fd(), b"the last words"));
+        runner.send();
+        let mut got = vec![0; 14];
+        client.set_nonblocking(true).unwrap();
+        while client.read_exact(&mut got[..1]).is_ok() {}
+        runner.event(0, true, EventFlags::OUT);
+        client.set_nonblocking(false).unwrap();
+        drop((to_client, to_server));
+        client.read_exact(&mut got).unwrap();
+        assert_eq!(got, b"the last words");
+        runner.event(0, false, EventFlags::IN | EventFlags::HUP);
+        assert_eq!(ends.recv().unwrap().first, Some((Side::Server, Close::Reset)));
     }
 
     #[test]
