@@ -9,7 +9,7 @@ use crate::password::Judgement;
 use super::context::Context;
 use super::postgres::contains;
 use super::refusal::said;
-use super::{Cause, Finding};
+use super::{Cause, Confidence, Finding};
 
 /// What a known text means.
 enum Meaning {
@@ -25,6 +25,8 @@ enum Meaning {
     Sni,
     /// The login took too long; whose fault that was, it does not say.
     Slow,
+    /// No server connection came free.
+    Waited,
 }
 
 struct Known {
@@ -37,13 +39,13 @@ const fn known(product: &'static str, part: &'static str, meaning: Meaning) -> K
     Known { product, part, meaning }
 }
 
-use Meaning::{Parameter, Refused, Slow, Sni, UserForm, WantsTls};
+use Meaning::{Parameter, Refused, Slow, Sni, UserForm, Waited, WantsTls};
 
 /// Texts by product, from their sources: pgbouncer `client.c`, `objects.c`, `janitor.c`; Supavisor
 /// `lib/supavisor/errors`; Neon `proxy/src`; the managed services' own words.
 const TEXTS: [Known; 45] = [
     known("PgBouncer", "no such database", Refused("no_such_database")),
-    known("PgBouncer", "\" is disabled", Refused("no_such_database")),
+    known("PgBouncer", "\" is disabled", Refused("blocked")),
     known("PgBouncer", "no such user", Refused("no_such_user")),
     known("PgBouncer", "server login has been failing", Refused("server_login_failed")),
     known("PgBouncer", "server login failed", Refused("server_login_failed")),
@@ -52,7 +54,7 @@ const TEXTS: [Known; 45] = [
     known("PgBouncer", "client_login_timeout", Slow),
     known("PgBouncer", "no more connections allowed", Refused("limit")),
     known("PgBouncer", "client connections exceeded", Refused("limit")),
-    known("PgBouncer", "query_wait_timeout", Refused("limit")),
+    known("PgBouncer", "query_wait_timeout", Waited),
     known("PgBouncer", "bouncer config error", Refused("credentials_lookup")),
     known("PgBouncer", "no authentication method is found", Refused("allow_list")),
     known("PgBouncer", "login rejected", Refused("allow_list")),
@@ -119,6 +121,10 @@ pub(super) fn refusal(record: &Record, error: &ErrorSeen, context: &Context<'_>)
     };
     Some(match found.meaning {
         Refused(variant) => proven(Cause::MiddleRefused).variant(variant),
+        Waited => Finding { confidence: Confidence::Likely, ..proven(Cause::MiddleRefused) }
+            .variant("limit")
+            .and("no server connection came free in time: the pool is full, or the pooler can't reach its server or log in there")
+            .fix("look at SHOW POOLS and SHOW SERVERS in PgBouncer's console, and at its log: end what holds connections, or mend its way to the server"),
         WantsTls => proven(Cause::HbaRequiresTls),
         Parameter => proven(Cause::StartupParameterRefused).variant("pooler_unsupported"),
         UserForm(variant) => proven(Cause::UserNameFormat).variant(variant),

@@ -55,9 +55,21 @@ pub(super) fn not_a_client(record: &Record, context: &Context<'_>) -> Option<Fin
                 Finding::proven(Step::SslRequest, Cause::NotAClient, evidence).variant("ssl_probe")
             })
         }
+        Some(First::Tls) => other_tls(record),
         _ if client_left => health_check(record),
         _ => None,
     }
+}
+
+/// A TLS client of another protocol: drivers that begin with TLS offer `postgresql`, as the server insists on it
+/// (`ssl_open_server`, be-secure-openssl.c; libpq since 17).
+fn other_tls(record: &Record) -> Option<Finding> {
+    let offered = &record.tls.as_ref()?.client_hello.as_ref()?.0.alpn;
+    if offered.is_empty() || offered.iter().any(|name| name == "postgresql") {
+        return None;
+    }
+    let evidence = format!("it begins with TLS, and offers {} but not postgresql (ALPN)", offered.join(", "));
+    Some(Finding::proven(Step::Startup, Cause::NotAClient, evidence).variant("tls_probe"))
 }
 
 /// What logs in only to see whether a server answers: it leaves on the authentication request.

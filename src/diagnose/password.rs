@@ -74,12 +74,13 @@ fn judged(record: &Record, error: &ErrorSeen, context: &Context<'_>) -> Option<F
                     .or(&[Cause::ClientCertRejected]),
             };
             finding
-                .summary(format!("the client sent exactly the password of {source}; the server has another one, or none, for this role"))
+                .summary(format!("the client sent exactly the password of {source}; the server has another one for this role, or none that it takes (no password, an expired one, no such role)"))
                 .ask(&["--admin", "--server-log"])
         }
         Fit::Variant(variant, detail) => {
-            // In clear, a server that stores a SCRAM secret prepares either form to the same (`scram_verify_plain_password`).
-            let alike = record.cleartext.is_some() && variant.id() == "unicode_form";
+            // In clear, a server that stores a SCRAM secret prepares either form to the same, and leaves U+FEFF out
+            // (`scram_verify_plain_password`).
+            let alike = record.cleartext.is_some() && ["unicode_form", "bom"].contains(&variant.id());
             let confidence = match judgement.against_expected && !alike {
                 true => Confidence::Proven,
                 false => Confidence::Likely,
@@ -104,9 +105,13 @@ fn judged(record: &Record, error: &ErrorSeen, context: &Context<'_>) -> Option<F
             }
         }
         Fit::Nothing => {
-            Finding::proven(step, Cause::PasswordMismatch, &judgement.explanation).variant("unknown").summary(
-                format!("the client did not send the password of {source}, nor any known variant of it"),
-            )
+            let variants = match judgement.untested {
+                0 => "nor any known variant of it",
+                _ => "nor any variant of it that there was time to test",
+            };
+            Finding::proven(step, Cause::PasswordMismatch, &judgement.explanation)
+                .variant("unknown")
+                .summary(format!("the client did not send the password of {source}, {variants}"))
         }
         Fit::NotTested(_) => return None,
     };

@@ -55,19 +55,24 @@ pub(super) fn unreachable(record: &Record, context: &Context<'_>) -> Option<Find
 }
 
 /// There is no way to any address. That it is for want of the family is proven only where there are
-/// addresses of one family alone, and the routes themselves are missing.
+/// IPv6 addresses alone, and the routes themselves are missing: IPv4 lacks a route to one network, not all.
 fn no_route(dials: &[Dial], evidence: String) -> Finding {
     let (step, cause) = (Step::Connect, Cause::AddressFamilyUnreachable);
     let addresses = || dials.iter().filter_map(|dial| dial.address.as_deref());
     let six = addresses().filter(|address| address.starts_with('[')).count();
-    let one_family = six == 0 || six == addresses().count();
+    let (only_four, only_six) = (six == 0, six == addresses().count());
     if dials.iter().any(|dial| dial.result == Err(DialFault::HostUnreachable)) {
         return Finding::likely(step, cause, evidence)
             .or(&[Cause::ConnectTimeout, Cause::ConnectionRefused])
             .and("\"host unreachable\" is also what a firewall answers that rejects, and a network without that host")
             .summary("the server's host can't be reached from here: no route, no such host on its network, or a firewall that rejects");
     }
-    if one_family {
+    if only_four {
+        return Finding::likely(step, cause, evidence)
+            .summary("this machine has no route to the server's network")
+            .fix("check this machine's routes, its VPN, and that the address is the server's: nothing leads there from here");
+    }
+    if only_six {
         return Finding::proven(step, cause, evidence);
     }
     Finding::likely(step, cause, evidence)
@@ -173,7 +178,7 @@ mod tests {
         const FOUR: &str = "192.0.2.1:5432";
         let rows = [
             ("only AAAA records, and no route", vec![(SIX, Unreachable)], Proven),
-            ("only A records, and no route", vec![(FOUR, Unreachable)], Proven),
+            ("only A records, and no route", vec![(FOUR, Unreachable)], Likely),
             ("no route for either", vec![(SIX, Unreachable), (FOUR, Unreachable)], Likely),
             ("firewalld rejects with icmp-host-prohibited", vec![(FOUR, HostUnreachable)], Likely),
             ("no IPv6, and a firewall", vec![(SIX, Unreachable), (FOUR, HostUnreachable)], Likely),

@@ -41,7 +41,7 @@ pub(super) fn settle(record: &Record, context: &Context<'_>, finding: Finding) -
 fn mock_salt(context: &Context<'_>, finding: Finding) -> Finding {
     let Some(is_mock) = context.mock_salt.filter(|_| finding.is_refused_password()) else { return finding };
     if !is_mock {
-        let evidence = "the salt is not the mock salt of this data directory: the role has a SCRAM secret";
+        let evidence = "the salt is not the mock salt of that data directory: if it is this server's, the role has a SCRAM secret";
         let mut finding = finding.and(evidence);
         finding.alternatives.retain(|(cause, _)| !NO_SECRET.contains(cause));
         return finding;
@@ -238,7 +238,13 @@ fn administered(record: &Record, context: &Context<'_>, admin: &AdminFacts, find
         Cause::DatabaseMissing => match admin.similar_databases.first() {
             Some(similar) if admin.known_database().is_none() => {
                 let evidence = format!("--admin: there is a database \"{similar}\"");
-                finding.variant("case_differs").and(evidence)
+                let asked = text(record.database().unwrap_or_default());
+                if similar.eq_ignore_ascii_case(&asked) {
+                    return finding.variant("case_differs").and(evidence);
+                }
+                finding.and(evidence).fix(format!(
+                    "name the database as the server does: \"{similar}\", with no blank around it"
+                ))
             }
             _ => finding,
         },

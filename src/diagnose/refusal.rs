@@ -75,12 +75,19 @@ fn not_accepting(error: &ErrorSeen) -> Finding {
 }
 
 fn too_many(record: &Record, error: &ErrorSeen) -> Finding {
-    let evidence = "53300 before any authentication request: all slots are taken, no password was looked at";
-    let finding = Finding::proven(Step::AuthRequest, Cause::TooManyConnections, said(error)).and(evidence);
+    let finding = Finding::proven(Step::AuthRequest, Cause::TooManyConnections, said(error));
     // A replication connection, too, is turned away where no process at all may be started
     // (ProcessStartupPacket); only InitProcess counts WAL senders.
     let walsender = replication(record).is_some() && error.routine() == "InitProcess";
-    finding.variant(if walsender { "walsender" } else { "server" })
+    if walsender {
+        return finding
+            .variant("walsender")
+            .and("53300 for a replication connection: all WAL senders are taken, no password was looked at")
+            .fix("end replication clients that are not needed (pg_stat_replication), or raise max_wal_senders and restart the server");
+    }
+    finding
+        .variant("server")
+        .and("53300 before any authentication request: all slots are taken, no password was looked at")
 }
 
 fn version_refused(record: &Record, error: &ErrorSeen) -> Finding {

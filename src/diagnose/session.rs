@@ -13,6 +13,24 @@ use super::{Cause, Finding};
 
 const STEP: Step = Step::SessionSetup;
 
+/// Settings that only a start of the server changes (PGC_POSTMASTER, guc_tables.c), in PostgreSQL 15 to 18.
+const AT_START: &str = "\
+    archive_mode autovacuum_freeze_max_age autovacuum_multixact_freeze_max_age autovacuum_worker_slots \
+    bonjour bonjour_name cluster_name commit_timestamp_buffers data_directory data_sync_retry \
+    dynamic_shared_memory_type event_source external_pid_file hba_file hot_standby huge_page_size \
+    huge_pages ident_file io_max_combine_limit io_max_concurrency io_method jit_provider \
+    listen_addresses logging_collector max_active_replication_origins max_connections \
+    max_files_per_process max_locks_per_transaction max_logical_replication_workers \
+    max_notify_queue_pages max_pred_locks_per_transaction max_prepared_transactions \
+    max_replication_slots max_wal_senders max_worker_processes min_dynamic_shared_memory \
+    multixact_member_buffers multixact_offset_buffers notify_buffers old_snapshot_threshold port \
+    recovery_target recovery_target_action recovery_target_inclusive recovery_target_lsn \
+    recovery_target_name recovery_target_time recovery_target_timeline recovery_target_xid \
+    reserved_connections serializable_buffers shared_buffers shared_memory_type shared_preload_libraries \
+    subtransaction_buffers superuser_reserved_connections track_activity_query_size \
+    track_commit_timestamp transaction_buffers unix_socket_directories unix_socket_group \
+    unix_socket_permissions wal_buffers wal_decode_buffer_size wal_level wal_log_hints";
+
 /// The server refused after it had accepted the login.
 pub(super) fn refusal(record: &Record, error: &ErrorSeen) -> Finding {
     let routine = error.routine();
@@ -149,17 +167,21 @@ fn has_word(text: &[u8], name: &[u8]) -> bool {
 
 /// A startup parameter became a setting that the server refuses.
 fn parameter(record: &Record, error: &ErrorSeen, code: &str) -> Option<Finding> {
-    let variant = match code {
-        "42704" => "unknown",
-        "42501" => "not_permitted",
-        "42601" => "bad_options",
-        "55P02" => "needs_restart",
-        _ => "invalid_value",
-    };
     let startup = record.startup.as_ref()?;
     let message = error.get(b'M').unwrap_or_default();
     // The server writes a setting's name in its own case (`TimeZone`), the client in any.
     let message = message.to_ascii_lowercase();
+    let variant = match code {
+        "42704" => Some("unknown"),
+        "42501" => Some("not_permitted"),
+        "42601" => Some("bad_options"),
+        // Also of settings that a reload changes, or nothing does (`set_config_with_handle`, guc.c).
+        "55P02" => AT_START
+            .split_whitespace()
+            .any(|name| has_word(&message, name.as_bytes()))
+            .then_some("needs_restart"),
+        _ => Some("invalid_value"),
+    };
     let named = |key: &[u8]| !key.is_empty() && has_word(&message, &key.to_ascii_lowercase());
     let own = |key: &[u8]| matches!(key, b"user" | b"database" | b"replication" | b"options");
     let keys = startup.parameters.iter().map(|(key, _)| key.as_slice());
@@ -179,7 +201,10 @@ fn parameter(record: &Record, error: &ErrorSeen, code: &str) -> Option<Finding> 
         (None, None) if code == "42501" => return None,
         (None, None) => Finding::likely(STEP, Cause::StartupParameterRefused, said(error)),
     };
-    Some(finding.variant(variant))
+    Some(match variant {
+        Some(variant) => finding.variant(variant),
+        None => finding.fix("leave it out of the connection string: a connection can't change this setting"),
+    })
 }
 
 /// What is worth knowing about a login that worked.

@@ -27,11 +27,16 @@ enum Far {
 }
 
 fn hello() -> rustls::ClientConnection {
+    hello_for(b"postgresql")
+}
+
+/// A TLS client of this protocol (ALPN).
+fn hello_for(protocol: &[u8]) -> rustls::ClientConnection {
     let mut config = rustls::ClientConfig::builder()
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Trusting))
         .with_no_client_auth();
-    config.alpn_protocols = vec![b"postgresql".to_vec()];
+    config.alpn_protocols = vec![protocol.to_vec()];
     rustls::ClientConnection::new(Arc::new(config), ServerName::try_from("localhost").unwrap()).unwrap()
 }
 
@@ -283,6 +288,26 @@ fn a_client_that_says_nothing_after_the_answer_is_not_the_servers_fault() {
         let seen = proxy.wait_handshakes(1, DEADLINE);
         assert_eq!(seen[0]["cause"], "startup_timeout", "{mode}: {}", seen[0]);
         assert_eq!(seen[0]["leg"], "client", "{mode}: {}", seen[0]);
+    }
+}
+
+#[test]
+fn a_client_of_another_protocol_over_tls_is_a_probe() {
+    let server = server();
+    let own = files().fill("--tls-cert {good.crt} --tls-key {good.key}");
+    for mode in ["--client-tls passthrough", "--client-tls open", "--client-tls auto", "--client-tls disable"]
+    {
+        let args: Vec<String> = format!("{mode} {own}").split(' ').map(str::to_owned).collect();
+        let proxy = Proxy::start(&format!("127.0.0.1:{}", server.port), &args);
+        let mut stream = TcpStream::connect(proxy.addr).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        hello_for(b"http/1.1").write_tls(&mut stream).unwrap();
+        let _ = stream.read_to_end(&mut Vec::new());
+        drop(stream);
+        let seen = proxy.wait_handshakes(1, DEADLINE);
+        let word = |field: &str| seen[0][field].as_str().unwrap_or_default();
+        let expected = ("probe", "not_a_client", "tls_probe");
+        assert_eq!((word("outcome"), word("cause"), word("variant")), expected, "{mode}: {}", seen[0]);
     }
 }
 
