@@ -216,6 +216,11 @@ fn expected(
             Some(PasswordSource::Environment) => "PGPASSWORD",
             _ => place,
         };
+        // `$NAME` and `${NAME}` of the same file: what the application sends is that one's value.
+        let of = |name: &str| [format!("${name}"), format!("${{{name}}}")].contains(password.expose());
+        if let Some((name, value)) = other_variables.iter().find(|(name, _)| of(name)) {
+            return Ok(Some(expected(value.clone(), None, &format!("{source} ({name})"))));
+        }
         return Ok(Some(expected(password.clone(), conninfo.raw_password.clone(), source)));
     }
     let file = conninfo.passfile.as_ref().map(PathBuf::from).or_else(|| {
@@ -313,4 +318,29 @@ pub(super) fn listen(text: &str) -> Result<Vec<Listen>, Failure> {
     let addresses = text.to_socket_addrs().map_err(|_| bad("this machine can't resolve the name"))?;
     let all: Vec<Listen> = addresses.map(Listen::Tcp).collect();
     if all.is_empty() { Err(bad("the name has no address")) } else { Ok(all) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_that_names_a_variable_of_the_file_is_its_value() {
+        let rows = [
+            ("postgres://app:$DB_PASS@h/d", "Changed77", "DATABASE_URL (DB_PASS)"),
+            ("postgres://app:$%7BDB_PASS%7D@h/d", "Changed77", "DATABASE_URL (DB_PASS)"),
+            ("postgres://app:$OTHER@h/d", "$OTHER", "DATABASE_URL"),
+            ("postgres://app:a$DB_PASS@h/d", "a$DB_PASS", "DATABASE_URL"),
+        ];
+        for (url, password, source) in rows {
+            let conninfo = Conninfo::parse(url, &|_| None).unwrap();
+            let others = vec![("DB_PASS".to_owned(), Secret::new("Changed77".to_owned()))];
+            let found = expected(None, &conninfo, "DATABASE_URL", others).unwrap().unwrap();
+            assert_eq!(
+                (found.password.expose().as_str(), found.source.as_str()),
+                (password, source),
+                "{url}"
+            );
+        }
+    }
 }
