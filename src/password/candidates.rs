@@ -40,6 +40,8 @@ pub(super) struct Candidate {
 pub(super) struct Candidates {
     pub(super) list: Vec<Candidate>,
     prepares: bool,
+    /// The expected password as it stands, if there is one.
+    unchanged: Option<Secret<Vec<u8>>>,
 }
 
 /// Values of an environment that are looked at; a longer `.env` says too little about any of them.
@@ -90,7 +92,7 @@ impl Candidates {
         prepares: bool,
         prefixes: Prefixes,
     ) -> Self {
-        let mut all = Self { list: Vec::new(), prepares };
+        let mut all = Self { list: Vec::new(), prepares, unchanged: None };
         let Some(expected) = expected else {
             all.empty();
             all.user_names(None, user);
@@ -102,6 +104,7 @@ impl Candidates {
         if p.is_empty() {
             all.empty();
         } else {
+            all.unchanged = Some(Secret::new(p.as_bytes().to_vec()));
             all.expected(p);
             all.empty();
             all.not_prepared(p);
@@ -129,6 +132,10 @@ impl Candidates {
     /// Adds both forms of what a client may have put in: SASLprepped, then as written.
     fn add(&mut self, variant: Variant, shape: &str, detail: &str, bytes: impl Into<Vec<u8>>) {
         let bytes = Secret::new(bytes.into());
+        // What changes nothing is no mistake; the password may still be another one once it is prepared.
+        if self.unchanged.as_ref().is_some_and(|unchanged| unchanged.expose() == bytes.expose()) {
+            return;
+        }
         if let Some(prepared) = saslprep::prepare(bytes.expose()).filter(|_| self.prepares) {
             self.add_form(What::Variant(variant), shape, detail, prepared);
         }

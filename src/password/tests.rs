@@ -235,6 +235,10 @@ fn the_first_explanation_wins_and_the_others_are_named() {
     let judgement =
         judge(Some(&expected("abc")), USER, &Exchange::Cleartext { sent: b"ABC" }, Budget::default());
     assert_eq!(judgement.alternatives, [Variant::CapsLock]);
+    // What changes nothing explains nothing, unprepared neither.
+    let (unprepared, played) = (expected("Pa\u{2168}ss"), play("Pa\u{2168}ss".as_bytes()));
+    let judgement = judge(Some(&unprepared), USER, &played.scram(), Budget::default());
+    assert_eq!((id(&judgement.fit), &judgement.alternatives[..]), ("not_saslprepped", &[][..]));
 }
 
 #[test]
