@@ -186,7 +186,8 @@ async fn until_verdict(
         return Verdict::Ending(Ending::Closed);
     };
     let pause = match watch.carry_login(client, server).await {
-        // Who has closed has given up, but for a few that only said all they had to say.
+        // Who has closed has given up, but for a few that only said all they had to say. A client whose server
+        // is gone may keep its socket for as long as it likes: there is nothing to wait for.
         Pause::Enough => timeout(LEFT, watch.carry(client, server)).await.unwrap_or(Pause::Over),
         pause => pause,
     };

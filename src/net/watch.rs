@@ -97,9 +97,9 @@ impl<'a> Watch<'a> {
         self.carry_until(client, server, |_| false).await
     }
 
-    /// As [`Watch::carry`]; pauses when the client has ended, too.
+    /// As [`Watch::carry`]; pauses when one of them has ended, too.
     pub(super) async fn carry_login(&mut self, client: &mut Stream, server: &mut Stream) -> Pause {
-        self.carry_until(client, server, Self::is_left).await
+        self.carry_until(client, server, |watch| watch.up.over != watch.down.over).await
     }
 
     /// As [`Watch::carry`]; pauses when the server has ended, too.

@@ -223,6 +223,25 @@ fn a_client_that_gives_a_silent_server_up_is_reported_soon() {
 }
 
 #[test]
+fn a_server_that_closes_is_reported_soon_although_its_client_stays() {
+    std::thread::scope(|scope| {
+        for (claim, first) in
+            [("startup", startup(V3, &[("user", "app")])), ("SSLRequest", SSL_REQUEST.to_vec())]
+        {
+            scope.spawn(move || {
+                let fake = FakeServer::start(|wire| wire.read(8).map(drop));
+                let proxy = Proxy::start(&fake.addr.to_string(), &[]);
+                let mut stream = TcpStream::connect(proxy.addr).unwrap();
+                stream.write_all(&first).unwrap();
+                let seen = proxy.wait_handshakes(1, DEADLINE);
+                assert_eq!(seen.len(), 1, "{claim}: it waits for the login deadline");
+                assert_eq!(seen[0]["cause"], "closed_without_answer", "{claim}: {}", seen[0]);
+            });
+        }
+    });
+}
+
+#[test]
 fn a_server_that_stalls_in_any_flight_is_ended() {
     let own = files().fill("--tls-cert {good.crt} --tls-key {good.key}");
     for (claim, behaviour) in STALLS {
