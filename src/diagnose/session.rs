@@ -223,6 +223,14 @@ pub(super) fn warnings(record: &Record, context: &Context<'_>) -> Vec<Warning> {
     if method == Some("password") && plaintext {
         warn("cleartext_password", "the password crossed the network unencrypted");
     }
+    let refused = context.earlier.and_then(|earlier| earlier.cause.as_ref());
+    if plaintext && refused.is_some_and(|(cause, _)| *cause == Cause::ChannelBindingMismatch) {
+        // libpq's sslmode=prefer, which tries again without TLS after any error.
+        warn(
+            "tls_given_up",
+            "this client's login over TLS failed moments ago, because TLS ends at pgwhy and it binds to the channel, and now it is in clear: use --client-tls passthrough, or give pgwhy this user's password",
+        );
+    }
     if plaintext && context.client_is_remote {
         warn("plaintext_remote", "the client is on another machine and the connection is not encrypted");
     }

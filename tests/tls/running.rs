@@ -207,6 +207,20 @@ fn a_hangup_reads_the_files_again_and_no_connection_is_lost() {
     goes_on(old);
 }
 
+/// libpq tries again in clear after any error under `sslmode=prefer`: that must not pass in silence.
+#[test]
+fn a_login_that_gave_tls_up_because_of_us_is_warned_of() {
+    let server = server();
+    let known = format!("postgres://app:correct-pw-1@127.0.0.1:{}/app", server.port);
+    let mut proxy = Proxy::start(&known, &[]);
+    let second = Login { user: "second".into(), password: Some("second-pw-2".into()), ..with("prefer") };
+    assert!(Who::Psql.log_in(proxy.addr, &second).ok);
+    let seen = handshakes(&proxy.finish());
+    assert_eq!(seen[0]["cause"], "channel_binding_mismatch", "{}", seen[0]);
+    assert_eq!(seen[1]["outcome"], "ok", "{}", seen[1]);
+    assert_eq!(seen[1]["warnings"][0]["cause"], "tls_given_up", "{}", seen[1]);
+}
+
 /// pg_hba.conf is read for the connection that the server sees, which has TLS although the client's has none.
 #[test]
 fn lines_for_tls_decide_where_the_servers_leg_has_it() {
