@@ -210,7 +210,9 @@ fn a_hangup_reads_the_files_again_and_no_connection_is_lost() {
 /// libpq tries again in clear after any error under `sslmode=prefer`: that must not pass in silence.
 #[test]
 fn a_login_that_gave_tls_up_because_of_us_is_warned_of() {
-    let server = server();
+    let base = plan();
+    let sql = format!("{} CREATE ROLE second LOGIN PASSWORD 'second-pw-2';", base.sql);
+    let server = Server::start(Version::V15, &Plan { sql, ..base });
     let known = format!("postgres://app:correct-pw-1@127.0.0.1:{}/app", server.port);
     let mut proxy = Proxy::start(&known, &[]);
     let second = Login { user: "second".into(), password: Some("second-pw-2".into()), ..with("prefer") };
