@@ -55,17 +55,20 @@ pub(super) fn not_a_client(record: &Record, context: &Context<'_>) -> Option<Fin
                 Finding::proven(Step::SslRequest, Cause::NotAClient, evidence).variant("ssl_probe")
             })
         }
-        Some(First::Tls) => other_tls(record),
+        Some(First::Tls) => https(record),
         _ if client_left => health_check(record),
         _ => None,
     }
 }
 
-/// A TLS client of another protocol: drivers that begin with TLS offer `postgresql`, as the server insists on it
-/// (`ssl_open_server`, be-secure-openssl.c; libpq since 17).
-fn other_tls(record: &Record) -> Option<Finding> {
-    let offered = &record.tls.as_ref()?.client_hello.as_ref()?.0.alpn;
-    if offered.is_empty() || offered.iter().any(|name| name == "postgresql") {
+/// An HTTPS client at a server that says nothing to it. One that knows direct TLS answers with an alert, and that
+/// shows as a mistake of the client's (`alpn_missing`).
+fn https(record: &Record) -> Option<Finding> {
+    let no_fault = record.legs.as_ref().is_none_or(|legs| legs.fault.is_none());
+    let tls = record.tls.as_ref().filter(|tls| tls.alerts.is_empty() && no_fault)?;
+    let offered = &tls.client_hello.as_ref()?.0.alpn;
+    let is_http = |name: &String| name == "h2" || name.starts_with("http/");
+    if offered.is_empty() || !offered.iter().all(is_http) {
         return None;
     }
     let evidence = format!("it begins with TLS, and offers {} but not postgresql (ALPN)", offered.join(", "));

@@ -314,8 +314,7 @@ fn a_client_that_says_nothing_after_the_answer_is_not_the_servers_fault() {
 fn a_client_of_another_protocol_over_tls_is_a_probe() {
     let server = server();
     let own = files().fill("--tls-cert {good.crt} --tls-key {good.key}");
-    for mode in ["--client-tls passthrough", "--client-tls open", "--client-tls auto", "--client-tls disable"]
-    {
+    for mode in ["--client-tls passthrough", "--client-tls auto", "--client-tls disable"] {
         let args: Vec<String> = format!("{mode} {own}").split(' ').map(str::to_owned).collect();
         let proxy = Proxy::start(&format!("127.0.0.1:{}", server.port), &args);
         let mut stream = TcpStream::connect(proxy.addr).unwrap();
