@@ -55,9 +55,7 @@ pub(super) fn not_a_client(record: &Record, context: &Context<'_>) -> Option<Fin
                 Finding::proven(Step::SslRequest, Cause::NotAClient, evidence).variant("ssl_probe")
             })
         }
-        Some(First::Tls) => https(record),
-        _ if client_left => health_check(record),
-        _ => None,
+        _ => https(record).or_else(|| health_check(record).filter(|_| client_left)),
     }
 }
 
@@ -65,7 +63,7 @@ pub(super) fn not_a_client(record: &Record, context: &Context<'_>) -> Option<Fin
 /// shows as a mistake of the client's (`alpn_missing`).
 fn https(record: &Record) -> Option<Finding> {
     let no_fault = record.legs.as_ref().is_none_or(|legs| legs.fault.is_none());
-    let tls = record.tls.as_ref().filter(|tls| tls.alerts.is_empty() && no_fault)?;
+    let tls = record.tls.as_ref().filter(|tls| tls.direct && tls.alerts.is_empty() && no_fault)?;
     let offered = &tls.client_hello.as_ref()?.0.alpn;
     let is_http = |name: &String| name == "h2" || name.starts_with("http/");
     if offered.is_empty() || !offered.iter().all(is_http) {
