@@ -27,13 +27,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (name, port) = upstream.rsplit_once(':').ok_or("--upstream wants HOST:PORT")?;
     let host = UpstreamHost { name: name.into(), hostaddr: None, port: port.parse()? };
     let threads = option("--threads").map(|count| count.parse()).transpose()?;
-    let limits = Limits::for_this_process(threads.unwrap_or_else(default_relay_threads));
+    let relay_threads = threads.unwrap_or_else(default_relay_threads);
     let config = Config {
         listen: vec![Listen::Tcp(listen)],
         upstream: Upstream { hosts: vec![host], connect_timeout: Some(Duration::from_secs(10)) },
         tls: TlsConfig { client: ClientTls::Passthrough, ..TlsConfig::default() },
-        limits: Limits { unfinished_per_address: 1_000, ..limits },
-        relay_threads: threads,
+        limits: Limits { unfinished_per_address: 1_000, ..Limits::for_this_process(relay_threads) },
+        relay_threads,
     };
     let mut runtime = match option("--workers").map(|count| count.parse()).transpose()? {
         Some(workers) => {

@@ -81,7 +81,8 @@ fn capture(args: &ProxyArgs, target: &Target) -> Result<Option<(Arc<Keeper>, Rec
 }
 
 fn config(args: &ProxyArgs, target: &Target) -> Result<net::Config, Failure> {
-    let mut limits = limits(args.max_connections, args.threads)?;
+    let relay_threads = args.threads.unwrap_or_else(net::default_relay_threads);
+    let mut limits = limits(args.max_connections, relay_threads)?;
     limits.login_deadline = args.login_timeout;
     limits.unfinished = args.max_unfinished.unwrap_or(limits.unfinished);
     limits.unfinished_per_address = args.max_unfinished_per_address.unwrap_or(limits.unfinished_per_address);
@@ -90,13 +91,12 @@ fn config(args: &ProxyArgs, target: &Target) -> Result<net::Config, Failure> {
         upstream: target.upstream.clone(),
         tls: tls::config(&args.tls, target, &args.listen)?,
         limits,
-        relay_threads: args.threads,
+        relay_threads,
     })
 }
 
 /// The limits of this process, with the number of connections that was asked for.
-fn limits(connections: Option<usize>, threads: Option<usize>) -> Result<Limits, Failure> {
-    let threads = threads.unwrap_or_else(net::default_relay_threads);
+fn limits(connections: Option<usize>, threads: usize) -> Result<Limits, Failure> {
     let limits = Limits::for_this_process(threads);
     match connections {
         None if limits.connections == 0 => Err(Failure::failed(format!(
@@ -223,8 +223,8 @@ pub(super) fn start(
         listen: listeners(listen)?,
         upstream,
         tls: TlsConfig { client: net::ClientTls::Passthrough, ..TlsConfig::default() },
-        limits: limits(None, Some(1))?,
-        relay_threads: Some(1),
+        limits: limits(None, 1)?,
+        relay_threads: 1,
     };
     let runtime = runtime(false)?;
     let handle = runtime.block_on(async { bind(config, &inbox) })?;

@@ -112,16 +112,17 @@ pub(super) fn refusal(record: &Record, error: &ErrorSeen, context: &Context<'_>)
         return Some(unknown(step, error));
     };
     let evidence = "the error has no file, line and routine: no PostgreSQL server wrote it";
-    let proven = |cause| {
-        Finding::proven(step, cause, said(error)).and(evidence).summary(format!(
+    let refused = |cause, confidence| {
+        Finding::new(step, cause, confidence, said(error)).and(evidence).summary(format!(
             "{} refused: {}",
             found.product,
             text(message)
         ))
     };
+    let proven = |cause| refused(cause, Confidence::Proven);
     Some(match found.meaning {
         Refused(variant) => proven(Cause::MiddleRefused).variant(variant),
-        Waited => Finding { confidence: Confidence::Likely, ..proven(Cause::MiddleRefused) }
+        Waited => refused(Cause::MiddleRefused, Confidence::Likely)
             .variant("limit")
             .and("no server connection came free in time: the pool is full, or the pooler can't reach its server or log in there")
             .fix("look at SHOW POOLS and SHOW SERVERS in PgBouncer's console, and at its log: end what holds connections, or mend its way to the server"),

@@ -33,9 +33,10 @@ pub struct Config {
     pub tls: TlsConfig,
     /// The limits.
     pub limits: Limits,
-    /// Threads of the relay engine; `None` takes one a core: with fewer the relay takes less CPU
-    /// for each message, and falls behind when many sessions are busy (benches/relay/README.md).
-    pub relay_threads: Option<usize>,
+    /// Threads of the relay engine; [`default_relay_threads`] says how many where nobody does.
+    /// With fewer the relay takes less CPU for each message, and falls behind when many sessions
+    /// are busy (benches/relay/README.md).
+    pub relay_threads: usize,
 }
 
 /// Why a proxy could not be started.
@@ -68,7 +69,7 @@ impl Proxy {
             trials: Trials::default(),
             limits: config.limits,
             dialer: Dialer::new(config.upstream, addrs.clone()),
-            engine: Engine::start(config.relay_threads.unwrap_or_else(default_relay_threads))?,
+            engine: Engine::start(config.relay_threads)?,
             registry: Arc::new(Registry {
                 sink,
                 keys: CancelKeys::default(),
@@ -164,7 +165,7 @@ async fn keep_clock(shared: Arc<Shared>) {
     while tokio::time::timeout(pause, phase.wait_for(|phase| *phase != Phase::Running)).await.is_err() {}
 }
 
-/// One a core.
+/// Relay threads where nobody says how many: one a core.
 pub fn default_relay_threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }

@@ -71,7 +71,7 @@ impl Stage {
                 unfinished_per_address: 1_000,
                 login_deadline: PATIENCE,
             },
-            relay_threads: Some(2),
+            relay_threads: 2,
         };
         tune(&mut config);
         let runtime =
