@@ -4,7 +4,8 @@
 //! message costs one wake, one `recv` and one `send`, and nothing is handed between threads. Events
 //! are edge-triggered: after the two `epoll_ctl` calls that add a pair there are none, but for one
 //! when a write first blocks. A pair with TLS is watched for room from the start, as no event would
-//! tell of what TLS holds already.
+//! tell of what TLS holds already. Where one `epoll_wait` brings several events, their short messages
+//! are sent together ([`outbox`]).
 //!
 //! A pair is added from the thread that ran the handshake: it reserves a slot, leaves the pair in
 //! the shard's inbox and tells the epoll, which wakes the engine only when bytes are there.
@@ -42,7 +43,6 @@ mod tls_pair;
 
 use bulk::REST;
 use carried::Carried;
-use outbox::Outbox;
 use pair::{Pair, READABLE, Scratch, Turn};
 use tls_pair::{TlsPair, WATCHED};
 
@@ -182,10 +182,6 @@ impl Carrier {
             Self::Plain(pair) => pair.wake(),
             Self::Tls(pair) => pair.wake(),
         }
-    }
-
-    fn waits(&self, outbox: &Outbox) -> bool {
-        matches!(self, Self::Plain(pair) if pair.waits(outbox))
     }
 
     fn end(self) {
@@ -376,7 +372,7 @@ impl Runner {
     }
 
     fn turn(&mut self, slot: usize) {
-        if matches!(self.pairs.get(slot), Some(Some(pair)) if pair.waits(&self.scratch.outbox)) {
+        if self.scratch.outbox.holds(slot) {
             self.send();
         }
         let Some(Some(pair)) = self.pairs.get_mut(slot) else { return };
@@ -425,7 +421,7 @@ impl Runner {
             }
             Turn::Ended => {
                 if let Some(pair) = self.pairs.get_mut(slot).and_then(Option::take) {
-                    if pair.waits(&self.scratch.outbox) {
+                    if self.scratch.outbox.holds(slot) {
                         self.send();
                     }
                     self.shard.load.fetch_sub(1, Ordering::Relaxed);

@@ -24,7 +24,6 @@ pub(super) struct Outbox {
     letters: Vec<Letter>,
     /// The pair that may post now.
     open_for: Option<usize>,
-    round: u64,
 }
 
 /// One message that waits.
@@ -55,7 +54,7 @@ impl Outbox {
         let ring = ring();
         let size = if ring.is_some() { LETTERS * LONGEST } else { 0 };
         let bytes = vec![0; size].into_boxed_slice();
-        Self { ring, bytes, used: 0, letters: Vec::new(), open_for: None, round: 1 }
+        Self { ring, bytes, used: 0, letters: Vec::new(), open_for: None }
     }
 
     /// From now on this pair may post, or none.
@@ -63,9 +62,9 @@ impl Outbox {
         self.open_for = slot.filter(|_| self.ring.is_some());
     }
 
-    /// The number of this round: what is posted in it waits for its end.
-    pub(super) fn round(&self) -> u64 {
-        self.round
+    /// Whether a message of this pair waits here: until it is sent the pair must have no turn and stay open.
+    pub(super) fn holds(&self, slot: usize) -> bool {
+        self.letters.iter().any(|letter| letter.slot == slot)
     }
 
     /// Takes a message for the socket `to`, which must stay open until the round ends; false when it is
@@ -95,7 +94,6 @@ impl Outbox {
         let returned = self.letters.iter().filter_map(|letter| letter.returned(&self.bytes)).collect();
         self.letters.clear();
         self.used = 0;
-        self.round += 1;
         returned
     }
 
@@ -220,10 +218,10 @@ mod tests {
         assert!(outbox.post(Side::Client, full.as_fd(), b"one"));
         assert!(outbox.post(Side::Server, well.as_fd(), b"two"));
         assert!(outbox.post(Side::Server, broken.as_fd(), b"three"));
-        let round = outbox.round();
+        assert!(outbox.holds(7));
         let rest = |from, bytes: &[u8]| Returned { slot: 7, from, rest: Some(bytes.into()) };
         assert_eq!(outbox.send(), [rest(Side::Client, b"one"), rest(Side::Server, b"three")]);
-        assert!(outbox.round() != round && outbox.send().is_empty());
+        assert!(!outbox.holds(7) && outbox.send().is_empty());
         let mut got = [0; 3];
         reader.read_exact(&mut got).unwrap();
         assert_eq!(&got, b"two");

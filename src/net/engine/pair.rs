@@ -102,8 +102,6 @@ struct Flow {
 /// How a pump of one flow ended.
 enum Pumped {
     Idle,
-    /// There is nothing more, and the outbox has the last of it.
-    Posted,
     Again,
     /// The sender is gone altogether: nothing can be written to it either.
     SenderGone,
@@ -120,8 +118,6 @@ pub(super) struct Pair {
     /// What the two sockets are watched for.
     watched: [EventFlags; 2],
     first: Option<(Side, Close)>,
-    /// The outbox's round in which it posted last.
-    posted: u64,
     guard: Box<dyn Guard>,
 }
 
@@ -134,7 +130,7 @@ impl std::fmt::Debug for Pair {
 impl Pair {
     pub(super) fn new(client: OwnedFd, server: OwnedFd, guard: Box<dyn Guard>) -> Self {
         let (up, down) = (Flow::default(), Flow::default());
-        Self { client, server, up, down, watched: [READABLE; 2], first: None, posted: 0, guard }
+        Self { client, server, up, down, watched: [READABLE; 2], first: None, guard }
     }
 
     pub(super) fn sockets(&self) -> (BorrowedFd<'_>, BorrowedFd<'_>) {
@@ -151,11 +147,6 @@ impl Pair {
         // A side that had only said its last word is gone altogether now: reading would not tell us any more.
         back.doomed |= from.done && from.gone;
         from.source.note(flags);
-    }
-
-    /// Whether bytes of it wait in the outbox: until they are sent it must have no turn and stay open.
-    pub(super) fn waits(&self, outbox: &Outbox) -> bool {
-        self.posted == outbox.round()
     }
 
     /// The outbox could not send what `side` said, or not all of it; a turn is due.
@@ -204,9 +195,6 @@ impl Pair {
         }
         let before = flow.bytes;
         let pumped = flow.pump((side, from), to, !back.done, scratch);
-        if matches!(pumped, Pumped::Posted) {
-            self.posted = scratch.outbox.round();
-        }
         if flow.bytes != before {
             back.source.bulk.interrupt();
         }
@@ -214,13 +202,13 @@ impl Pair {
             self.first = Some(match pumped {
                 Pumped::SenderGone => (side, Close::Reset),
                 Pumped::ReceiverGone => (side.other(), Close::Reset),
-                Pumped::Idle | Pumped::Posted | Pumped::Again => (side, Close::Eof),
+                Pumped::Idle | Pumped::Again => (side, Close::Eof),
             });
         }
         // Reading finds no error where the last word came before the reset: it finds the end.
         back.doomed |= flow.done && flow.gone;
         match pumped {
-            Pumped::Idle | Pumped::Posted => false,
+            Pumped::Idle => false,
             Pumped::Again => true,
             Pumped::SenderGone => {
                 back.finish(scratch);
@@ -313,7 +301,7 @@ impl Flow {
             };
             self.bytes += count as u64;
             if !self.source.can_read() && scratch.post(side, to, count) {
-                return Pumped::Posted;
+                return Pumped::Idle;
             }
             let mut start = 0;
             match write_out(to, &scratch.buffer, &mut start, count) {

@@ -119,6 +119,9 @@ fn parameters() -> Vec<Row> {
         row("a setting that needs a restart")
             .option("options", "-c max_connections=7")
             .expect(refused("needs_restart").sqlstate("55P02")),
+        row("a setting that nothing changes")
+            .option("options", "-c server_version=9")
+            .expect(refused("-").sqlstate("55P02")),
         row("options of Neon at a plain PostgreSQL")
             .option("options", "endpoint=ep-cool-name")
             .expect(refused("bad_options").sqlstate("42601")),
