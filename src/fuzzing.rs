@@ -271,9 +271,13 @@ pub fn certificate(data: &[u8]) {
         certs::known::authority(certificate);
     }
     assert!(chain.iter().filter_map(|der| certs::end_point_hash(der)).all(|hash| hash.len() >= 28));
+    for one in &chain {
+        let _ = chain.iter().any(|other| certs::is_signed_by(one, other));
+    }
     let roots: Vec<_> = read.iter().rev().map(RootSummary::of).collect();
     let faults = [Fault::UnknownIssuer, Fault::Expired, Fault::NotYetValid, Fault::BadName, Fault::WeakKey];
-    let others = [Fault::BadSignature, Fault::WrongPurpose, Fault::CaAsEndEntity, Fault::Malformed];
+    let others =
+        [Fault::BadSignature, Fault::WrongPurpose, Fault::CaAsEndEntity, Fault::Malformed, Fault::VersionOne];
     for fault in faults.iter().chain(&others) {
         let server = certs::explain(&chain, Some("db.example"), &roots, 1 << 30, fault);
         for found in [server, certs::explain_client(&chain, &[], 1 << 31, fault)] {

@@ -30,6 +30,8 @@ pub enum Fault {
     SelfSigned,
     /// A certificate can't be read.
     Malformed,
+    /// A certificate is of X.509 version 1, and pgwhy can't verify it in this chain.
+    VersionOne,
     /// Something else, in the checker's words.
     Other(String),
 }
@@ -156,6 +158,7 @@ impl<'a> Case<'a> {
             Fault::WeakKey => self.weak(),
             Fault::CaAsEndEntity => self.authority_as_leaf(leaf),
             Fault::Malformed => self.malformed(),
+            Fault::VersionOne => self.version_one(),
             Fault::Other(text) => self.plain(
                 format!("the check of the chain says: {text}"),
                 "look at the chain with `openssl x509 -text` for each certificate".to_owned(),
@@ -529,6 +532,35 @@ impl<'a> Case<'a> {
         );
         found.variant = leaf.self_issued.then_some("self_signed");
         found
+    }
+
+    fn version_one(&self) -> Explanation {
+        let found = self.chain.iter().enumerate().find(|(_, certificate)| certificate.version == 1);
+        let whose = found.map_or_else(
+            || "a certificate of the chain".to_owned(),
+            |(at, one)| match at {
+                0 => format!("the {}'s certificate", self.whose.noun()),
+                _ => format!("the certificate of {} in the chain", one.title()),
+            },
+        );
+        let mut old = self.plain(
+            format!(
+                "{whose} is of X.509 version 1 (`openssl x509 -req` without extensions makes such), which pgwhy's TLS library does not read: pgwhy verifies it only where a trusted root signed it itself and no revocation list is given; libpq does in every chain"
+            ),
+            "have it issued with extensions, which makes it version 3 (`openssl x509 -req … -extfile FILE`)".to_owned(),
+        );
+        old.certificate = found.map(|(at, _)| at);
+        if let Some((0, leaf)) = found {
+            old.fix.push(format!(
+                "or put the certificate of {} itself into --{}-ca FILE",
+                leaf.issuer.rfc2253,
+                match self.whose {
+                    Whose::Server => "server",
+                    Whose::Client => "tls-client",
+                }
+            ));
+        }
+        old
     }
 
     fn malformed(&self) -> Explanation {

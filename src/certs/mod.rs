@@ -1,8 +1,9 @@
 //! X.509 certificates as PostgreSQL and libpq see them, and why one is not trusted.
 //!
 //! Nothing here opens a socket or asks a clock: times are seconds since 1970 and come in as
-//! parameters. Nothing here verifies a signature either, that is rustls's business; this room
-//! reads what a certificate says, and puts a verdict into words with what it takes to change it.
+//! parameters. To verify signatures is rustls's business, but for certificates that it does not read
+//! ([`is_signed_by`]); this room reads what a certificate says, and puts a verdict into words with
+//! what it takes to change it.
 
 mod binding;
 mod dn;
@@ -11,6 +12,7 @@ pub mod known;
 pub mod names;
 mod read;
 mod signature;
+mod signed;
 
 #[cfg(test)]
 mod tests;
@@ -22,6 +24,7 @@ pub use binding::end_point_hash;
 pub use dn::DistinguishedName;
 pub use explain::{Explanation, Fault, RootSummary, explain, explain_client};
 pub use names::NameMatch;
+pub use signed::{is_signed_by, public_key};
 
 /// The longest certificate that is read: as long as the longest TLS handshake message that is read.
 pub const MAX_DER: usize = 65_536;
@@ -54,6 +57,8 @@ pub enum CertProblem {
 /// What a certificate says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
+    /// The version of X.509, from 1; today's are of version 3.
+    pub version: u32,
     /// Whom it is about.
     pub subject: DistinguishedName,
     /// Who signed it.

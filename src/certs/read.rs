@@ -49,6 +49,7 @@ pub(super) fn certificate(der: &[u8]) -> Result<Certificate, CertProblem> {
     let (key, key_bits) = key(x509.public_key());
     let (signature_algorithm, weak_signature) = super::signature::algorithm(&x509.signature_algorithm);
     Ok(Certificate {
+        version: x509.version().0.saturating_add(1),
         self_issued: subject.der == issuer.der,
         subject,
         issuer,

@@ -171,6 +171,7 @@ fn kind_of(kind: CertificateFault, chain: &[Vec<u8>]) -> certs::Fault {
         CertificateFault::WrongPurpose => certs::Fault::WrongPurpose,
         CertificateFault::CaAsEndEntity => certs::Fault::CaAsEndEntity,
         CertificateFault::Malformed => certs::Fault::Malformed,
+        CertificateFault::VersionOne => certs::Fault::VersionOne,
         CertificateFault::Other => certs::Fault::Other("it can't be used".into()),
     }
 }

@@ -111,6 +111,8 @@ pub enum CertificateFault {
     CaAsEndEntity,
     /// It can't be read.
     Malformed,
+    /// It is of X.509 version 1, which rustls does not read.
+    VersionOne,
     /// Something else.
     Other,
 }

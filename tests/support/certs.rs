@@ -2,6 +2,9 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::client::clean;
+use super::install;
+use super::keeper::Scratch;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DistinguishedName,
     DnType, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType,
@@ -148,6 +151,24 @@ impl Authority {
         let key = wish.key();
         let certificate = wish.params().signed_by(&key, &self.issuer).expect("a certificate can be issued");
         Issued { pem: certificate.pem(), key: key.serialize_pem(), der: certificate.der().to_vec() }
+    }
+
+    /// Issues a certificate of X.509 version 1, as PostgreSQL's manual does: for a common name alone.
+    pub fn issue_version_one(&self, wish: &Wish) -> Issued {
+        let dir = Scratch::new();
+        let key = wish.key();
+        let request = wish.params().serialize_request(&key).expect("a request can be made");
+        dir.write("csr", request.pem().expect("PEM"));
+        dir.write("ca.crt", self.pem());
+        dir.write("ca.key", self.issuer.key().serialize_pem());
+        let mut openssl = clean(install::need("openssl", "apt-get install openssl"));
+        openssl.args("x509 -req -in csr -CA ca.crt -CAkey ca.key -set_serial 7 -days 30".split(' '));
+        let output = openssl.current_dir(dir.path()).output().expect("openssl runs");
+        let pem = String::from_utf8(output.stdout).expect("PEM");
+        let (_, read) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).expect("a certificate");
+        let version = read.parse_x509().expect("a certificate").version();
+        assert_eq!(version, x509_parser::x509::X509Version::V1, "this openssl adds extensions by itself");
+        Issued { pem, key: key.serialize_pem(), der: read.contents }
     }
 
     /// A revocation list with one certificate on it.

@@ -17,6 +17,7 @@ pub struct Files {
     pub good: Issued,
     pub self_signed: Issued,
     pub revoked: Issued,
+    pub version_one: Issued,
 }
 
 /// Names that the good certificates are for.
@@ -31,6 +32,7 @@ impl Files {
         let files = Self {
             dir: Scratch::new(),
             self_signed: Wish::server(HERE).self_signed(),
+            version_one: ca.issue_version_one(&Wish::server(HERE)),
             good,
             revoked,
             ca,
@@ -39,9 +41,14 @@ impl Files {
         };
         files.write("ca", &files.ca.pem());
         files.write("other-ca", &files.other.pem());
+        files.write("namesake-ca", &Authority::root("Test CA").pem());
         files.write("self-ca", &files.self_signed.pem);
         files.write("crl", &files.ca.revocation_list(&files.revoked));
+        files.write("intermediate", &files.intermediate.pem());
         files.identity("good", &files.good);
+        files.identity("shown-version-one", &files.version_one);
+        files.identity("app-version-one", &files.ca.issue_version_one(&Wish::client("app")));
+        files.identity("app-other-version-one", &files.other.issue_version_one(&Wish::client("app")));
         files.identity("shown", &files.ca.issue(&Wish::server(HERE)));
         files.identity("shown-expired", &files.ca.issue(&Wish::server(HERE).within(-30, -1)));
         files.identity("shown-elsewhere", &files.ca.issue(&Wish::server(&["db.example"])));

@@ -32,6 +32,12 @@ pub enum At {
     SelfSigned,
     /// On the list of revoked certificates.
     Revoked,
+    /// Of X.509 version 1, for localhost.
+    VersionOne,
+    /// The same with TLS 1.2.
+    VersionOne12,
+    /// The same below an intermediate.
+    VersionOneBelow,
     /// For TLS clients only.
     ForClients,
     /// Asks for client certificates, and wants them of some roles.

@@ -91,6 +91,15 @@ fn plan(at: At) -> Plan {
         At::Intermediate => shows(&files().intermediate.issue(&good()).behind(&files().intermediate)),
         At::SelfSigned => shows(&files().self_signed),
         At::Revoked => shows(&files().revoked),
+        At::VersionOne => shows(&files().version_one),
+        At::VersionOne12 => {
+            let conf = format!("{asks_nobody}ssl_max_protocol_version = 'TLSv1.2'\n");
+            tls(&files().version_one, &conf)
+        }
+        At::VersionOneBelow => {
+            let below = files().intermediate.issue_version_one(&good());
+            shows(&below.behind(&files().intermediate))
+        }
         At::ForClients => issues(ca, &Wish { purposes: vec![ExtendedKeyUsagePurpose::ClientAuth], ..good() }),
         At::ClientCa => tls(&files().good, ""),
         At::ClientCa12 => tls(&files().good, "ssl_max_protocol_version = 'TLSv1.2'\n"),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{NoServerSessionStorage, ServerSessionMemoryCache};
@@ -17,32 +18,43 @@ use crate::net::endpoint::{Ahead, Socket, Stream};
 
 use super::config::{ClientTls, TlsConfig};
 use super::identity::Identity;
-use super::seen::{ALPN, Shown, facts, fault_of, now_unix};
+use super::roots::Roots;
+use super::seen::{ALPN, Shown, facts, fault_of, now_unix, provider};
+use super::version_one::{self, Tls};
 
 /// What clients are shown.
 #[derive(Debug)]
 pub(in crate::net) struct ServerSide {
     config: Arc<ServerConfig>,
-    verifier: Option<Arc<dyn ClientCertVerifier>>,
+    demands: Option<Demands>,
     identity: Identity,
     keylog: Option<Arc<dyn rustls::KeyLog>>,
-    roots: Vec<Vec<u8>>,
+}
+
+/// Clients have to show a certificate of one of these authorities.
+#[derive(Clone, Debug)]
+struct Demands {
+    roots: Arc<Roots>,
+    verifier: Arc<dyn ClientCertVerifier>,
 }
 
 impl ServerSide {
     pub(super) fn new(identity: &Identity, config: &TlsConfig) -> Result<Self, Error> {
         let demands = matches!(config.client, ClientTls::VerifyCa | ClientTls::VerifyFull);
-        let verifier = match config.client_roots.as_ref().filter(|_| demands) {
-            Some(roots) => Some(roots.client_verifier().map_err(|error| Error::General(error.to_string()))?),
+        let demands = match config.client_roots.as_ref().filter(|_| demands) {
+            Some(roots) => {
+                let verifier = roots.client_verifier().map_err(|error| Error::General(error.to_string()))?;
+                Some(Demands { roots: Arc::clone(roots), verifier })
+            }
             None => None,
         };
-        let server = build(identity, verifier.clone(), config.keylog.clone())?;
+        let verifier = demands.as_ref().map(|demands| Arc::clone(&demands.verifier));
+        let server = build(identity, verifier, config.keylog.clone())?;
         Ok(Self {
             config: Arc::new(server),
-            verifier,
+            demands,
             identity: identity.clone(),
             keylog: config.keylog.clone(),
-            roots: config.client_roots.as_ref().map(|roots| roots.shown()).unwrap_or_default(),
         })
     }
 
@@ -66,8 +78,9 @@ impl ServerSide {
         let started = Instant::now();
         let mut config = Arc::clone(&self.config);
         let mut shown = None;
-        if let Some(verifier) = &self.verifier {
-            let keeper = Arc::new(Keeper { inner: Arc::clone(verifier), shown: Shown::default() });
+        if let Some(demands) = &self.demands {
+            let algorithms = provider().signature_verification_algorithms;
+            let keeper = Arc::new(Keeper { demands: demands.clone(), algorithms, shown: Shown::default() });
             // It was built like this before, so it can be built again.
             if let Ok(own) = build(&self.identity, Some(keeper.clone()), self.keylog.clone()) {
                 config = Arc::new(own);
@@ -78,14 +91,14 @@ impl ServerSide {
             Ok(stream) => {
                 let mut seen = facts(stream.get_ref().1, accepted, started);
                 seen.server_name = stream.get_ref().1.server_name().map(str::to_owned);
-                seen.certificate_requested = self.verifier.is_some();
+                seen.certificate_requested = self.demands.is_some();
                 Ok((Stream::Tls(Box::new(TlsStream::Server(stream))), seen))
             }
             Err(error) => {
                 let seen = OpenedTls {
                     at: accepted.elapsed(),
                     took: started.elapsed(),
-                    certificate_requested: self.verifier.is_some(),
+                    certificate_requested: self.demands.is_some(),
                     chain: shown.map(|keeper| keeper.shown.take()).unwrap_or_default(),
                     ..OpenedTls::default()
                 };
@@ -94,7 +107,7 @@ impl ServerSide {
                     kind: fault_of(&error),
                     host: None,
                     now_unix: now_unix(),
-                    roots: self.roots.clone(),
+                    roots: self.demands.as_ref().map(|demands| demands.roots.shown()).unwrap_or_default(),
                     system_roots: false,
                 };
                 Err((fault, seen))
@@ -108,8 +121,8 @@ fn build(
     verifier: Option<Arc<dyn ClientCertVerifier>>,
     keylog: Option<Arc<dyn rustls::KeyLog>>,
 ) -> Result<ServerConfig, Error> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let builder =
+        ServerConfig::builder_with_provider(Arc::new(provider())).with_safe_default_protocol_versions()?;
     let demands = verifier.is_some();
     let builder = match verifier {
         Some(verifier) => builder.with_client_cert_verifier(verifier),
@@ -159,13 +172,14 @@ impl rustls::server::ProducesTickets for NoTickets {
 /// Keeps the chain that a client showed, to explain a refusal.
 #[derive(Debug)]
 struct Keeper {
-    inner: Arc<dyn ClientCertVerifier>,
+    demands: Demands,
+    algorithms: WebPkiSupportedAlgorithms,
     shown: Shown,
 }
 
 impl ClientCertVerifier for Keeper {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.inner.root_hint_subjects()
+        self.demands.verifier.root_hint_subjects()
     }
 
     fn verify_client_cert(
@@ -175,7 +189,11 @@ impl ClientCertVerifier for Keeper {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         self.shown.keep(leaf, intermediates);
-        self.inner.verify_client_cert(leaf, intermediates, now)
+        let Demands { roots, verifier } = &self.demands;
+        verifier.verify_client_cert(leaf, intermediates, now).or_else(|refused| {
+            version_one::verify(leaf, intermediates, roots, now, refused)?;
+            Ok(ClientCertVerified::assertion())
+        })
     }
 
     fn verify_tls12_signature(
@@ -184,7 +202,7 @@ impl ClientCertVerifier for Keeper {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls12_signature(message, certificate, signed)
+        version_one::verify_signature(Tls::OneTwo, message, certificate, signed, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -193,11 +211,11 @@ impl ClientCertVerifier for Keeper {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls13_signature(message, certificate, signed)
+        version_one::verify_signature(Tls::OneThree, message, certificate, signed, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
+        self.algorithms.supported_schemes()
     }
 }
 

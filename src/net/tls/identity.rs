@@ -7,6 +7,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
 
+use crate::certs;
 use crate::secret::Secret;
 
 /// A certificate chain (leaf first) and the key of its leaf.
@@ -91,7 +92,15 @@ impl Identity {
             // A key whose public half can't be told is used as it is.
             Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {}
             Err(rustls::Error::InconsistentKeys(_)) => return Err(IdentityError::Mismatch),
-            Err(error) => return Err(IdentityError::Broken("certificate", error.to_string())),
+            // rustls does not read every certificate that clients take.
+            Err(_) => {
+                let leaf = key.cert.first().map(AsRef::as_ref).unwrap_or_default();
+                let shown = certs::public_key(leaf)
+                    .map_err(|problem| IdentityError::Broken("certificate", problem.to_string()))?;
+                if key.key.public_key().is_some_and(|own| own.as_ref() != shown) {
+                    return Err(IdentityError::Mismatch);
+                }
+            }
         }
         Ok(Self { key: Arc::new(key), given })
     }

@@ -7,6 +7,7 @@ mod own;
 mod roots;
 mod seen;
 mod server_leg;
+mod version_one;
 
 use std::collections::BTreeSet;
 use std::io;

@@ -8,7 +8,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 use rustls::server::WebPkiClientVerifier;
 
-use super::seen::chain;
+use super::seen::{chain, provider};
 
 /// Authorities, and what they have revoked.
 #[derive(Debug)]
@@ -96,6 +96,11 @@ impl Roots {
         self.system
     }
 
+    /// Whether they come with lists of what they revoked.
+    pub(super) fn has_revocations(&self) -> bool {
+        !self.revoked.is_empty()
+    }
+
     /// The certificates in DER, where they came from a file: the system's are too many to show.
     pub(super) fn shown(&self) -> Vec<Vec<u8>> {
         if self.system { Vec::new() } else { chain(self.certificates.iter().take(64)) }
@@ -109,7 +114,7 @@ impl Roots {
     pub(super) fn server_verifier(
         &self,
     ) -> Result<Arc<WebPkiServerVerifier>, rustls::client::VerifierBuilderError> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let provider = Arc::new(provider());
         let mut builder = WebPkiServerVerifier::builder_with_provider(Arc::clone(&self.store), provider);
         if !self.revoked.is_empty() {
             // libpq's X509_V_FLAG_CRL_CHECK_ALL wants a list for every authority; OpenSSL and we differ
@@ -123,7 +128,7 @@ impl Roots {
         &self,
     ) -> Result<Arc<dyn rustls::server::danger::ClientCertVerifier>, rustls::client::VerifierBuilderError>
     {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let provider = Arc::new(provider());
         WebPkiClientVerifier::builder_with_provider(Arc::clone(&self.store), provider).build()
     }
 }

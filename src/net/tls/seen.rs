@@ -4,6 +4,7 @@ use std::io;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::{CertificateError, Error, PeerIncompatible};
 
@@ -57,9 +58,11 @@ fn certificate_fault(error: &CertificateError) -> CertificateFault {
             CertificateFault::WrongPurpose
         }
         CertificateError::BadEncoding => CertificateFault::Malformed,
-        CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
-            CertificateFault::CaAsEndEntity
-        }
+        CertificateError::Other(other) => match other.to_string() {
+            text if text.contains("CaUsedAsEndEntity") => CertificateFault::CaAsEndEntity,
+            text if text.contains("UnsupportedCertVersion") => CertificateFault::VersionOne,
+            _ => CertificateFault::Other,
+        },
         _ => CertificateFault::Other,
     }
 }
@@ -99,6 +102,11 @@ pub(super) fn facts(common: &rustls::CommonState, accepted: Instant, started: In
         chain: common.peer_certificates().map(chain).unwrap_or_default(),
         ..Default::default()
     }
+}
+
+/// The cryptography of both legs.
+pub(super) fn provider() -> CryptoProvider {
+    rustls::crypto::aws_lc_rs::default_provider()
 }
 
 /// Seconds since 1970.

@@ -6,9 +6,7 @@ use std::time::Instant;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ResolvesClientCert, Resumption, WebPkiServerVerifier};
-use rustls::crypto::{
-    CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
-};
+use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
@@ -21,7 +19,8 @@ use crate::net::endpoint::{Ahead, Socket, Stream};
 
 use super::config::{ServerTls, TlsConfig};
 use super::roots::Roots;
-use super::seen::{ALPN, Shown, facts, fault_of, now_unix};
+use super::seen::{ALPN, Shown, facts, fault_of, now_unix, provider};
+use super::version_one::{self, Tls};
 
 /// What is verified of the server's certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,10 +156,6 @@ fn server_name(host: &str, client_sni: Option<&str>) -> (ServerName<'static>, Op
     (ServerName::IpAddress(host.parse().unwrap_or(nowhere).into()), None)
 }
 
-fn provider() -> CryptoProvider {
-    rustls::crypto::aws_lc_rs::default_provider()
-}
-
 /// Says no certificate, or ours, and remembers that it was asked.
 #[derive(Debug)]
 struct Asked {
@@ -213,24 +208,14 @@ impl Check {
     ) -> Result<(), Error> {
         let (Some(roots), Some(verifier)) = (&self.roots, &self.verifier) else { return Ok(()) };
         if roots.has(leaf) {
-            let Ok(certificate) = Certificate::parse(leaf.as_ref()) else {
-                return Err(Error::InvalidCertificate(CertificateError::BadEncoding));
-            };
-            let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-            return if now > certificate.not_after {
-                Err(Error::InvalidCertificate(CertificateError::Expired))
-            } else if now < certificate.not_before {
-                Err(Error::InvalidCertificate(CertificateError::NotValidYet))
-            } else {
-                Ok(())
-            };
+            return version_one::within_time(leaf, now);
         }
         match verifier.verify_server_cert(leaf, intermediates, name, ocsp, now) {
             Ok(_)
             | Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) => Ok(()),
-            Err(error) => Err(error),
+            Err(error) => version_one::verify(leaf, intermediates, roots, now, error),
         }
     }
 }
@@ -262,7 +247,7 @@ impl ServerCertVerifier for Check {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signed, &self.algorithms)
+        version_one::verify_signature(Tls::OneTwo, message, certificate, signed, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -271,7 +256,7 @@ impl ServerCertVerifier for Check {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signed, &self.algorithms)
+        version_one::verify_signature(Tls::OneThree, message, certificate, signed, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -66,6 +66,11 @@ fn opened() -> Vec<Row> {
             .knows(KNOWN)
             .psql(with("require"))
             .expect(seen()),
+        Row::new("open: pgwhy shows a certificate of X.509 version 1", At::VersionOne)
+            .args("--client-tls open --tls-cert {shown-version-one.crt} --tls-key {shown-version-one.key}")
+            .knows(KNOWN)
+            .psql(verifying("verify-ca", "{ca}"))
+            .expect(seen()),
         Row::new("passthrough: direct TLS to a server that knows it", At::Good)
             .args("--client-tls passthrough")
             .only(&[Version::V18])
@@ -200,6 +205,13 @@ fn client_certificates() -> Vec<Row> {
             .expect(fails("tls_handshake", "client_cert_missing", "-").leg("client")),
         row("verify-ca: a certificate of another authority", VERIFY_CA)
             .psql(showing("app", "{app-other.crt}", "{app-other.key}"))
+            .expect(rejected("unknown_ca"))
+            .evidence("Another CA"),
+        row("verify-ca: a certificate of X.509 version 1", VERIFY_CA)
+            .psql(showing("app", "{app-version-one.crt}", "{app-version-one.key}"))
+            .expect(works().client_tls("TLSv1.3")),
+        row("verify-ca: version 1 of another authority", VERIFY_CA)
+            .psql(showing("app", "{app-other-version-one.crt}", "{app-other-version-one.key}"))
             .expect(rejected("unknown_ca"))
             .evidence("Another CA"),
         row("verify-ca: an expired certificate", VERIFY_CA)

@@ -37,6 +37,17 @@ fn trusted() -> Vec<Row> {
         Row::new("verify-ca: a revocation list without it", At::Good)
             .args("--server-tls verify-ca --server-ca {ca} --server-crl {crl}")
             .expect(tls13()),
+        // The manual's own recipe makes such a certificate, and libpq takes it in every mode.
+        Row::new("require: a certificate of X.509 version 1", At::VersionOne)
+            .args("--server-tls require")
+            .expect(tls13()),
+        Row::new("require: a certificate of X.509 version 1 with TLS 1.2", At::VersionOne12)
+            .args("--server-tls require")
+            .expect(works().server_tls("TLSv1.2")),
+        Row::new("verify-full: a certificate of X.509 version 1", At::VersionOne).args(FULL).expect(tls13()),
+        Row::new("verify-ca: version 1 below an intermediate that is trusted", At::VersionOneBelow)
+            .args("--server-tls verify-ca --server-ca {intermediate}")
+            .expect(tls13()),
         Row::new("require: any certificate will do", At::OtherCa)
             .args("--server-tls require")
             .expect(tls13()),
@@ -76,6 +87,22 @@ fn untrusted() -> Vec<Row> {
             .args(CA)
             .expect(cert("unknown_ca", "proxy"))
             .evidence("Test Intermediate, which was not sent"),
+        Row::new("verify-ca: version 1 of another authority", At::VersionOne)
+            .args("--server-tls verify-ca --server-ca {other-ca}")
+            .expect(cert("unknown_ca", "proxy"))
+            .evidence("Test CA"),
+        Row::new("verify-ca: version 1 of an authority of the same name", At::VersionOne)
+            .args("--server-tls verify-ca --server-ca {namesake-ca}")
+            .expect(cert("unknown_ca", "proxy"))
+            .evidence("its key did not sign localhost"),
+        Row::new("verify-ca: version 1, and a list of what was revoked", At::VersionOne)
+            .args("--server-tls verify-ca --server-ca {ca} --server-crl {crl}")
+            .expect(cert("-", "proxy"))
+            .evidence("X.509 version 1"),
+        Row::new("verify-ca: version 1 below an intermediate", At::VersionOneBelow)
+            .args(CA)
+            .expect(cert("-", "proxy"))
+            .evidence("X.509 version 1"),
         Row::new("verify-ca: self-signed", At::SelfSigned)
             .args(CA)
             .expect(cert("self_signed", "proxy"))
