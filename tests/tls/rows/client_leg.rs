@@ -210,7 +210,7 @@ fn client_certificates() -> Vec<Row> {
         row("verify-ca: a certificate of X.509 version 1", VERIFY_CA)
             .psql(showing("app", "{app-version-one.crt}", "{app-version-one.key}"))
             .expect(works().client_tls("TLSv1.3")),
-        row("verify-ca: version 1 of another authority", VERIFY_CA)
+        row("verify-ca: a certificate of version 1, of another authority", VERIFY_CA)
             .psql(showing("app", "{app-other-version-one.crt}", "{app-other-version-one.key}"))
             .expect(rejected("unknown_ca"))
             .evidence("Another CA"),
