@@ -118,7 +118,9 @@ pub(super) fn broken_start(record: &Record, context: &Context<'_>) -> Option<Fin
     if let Some(StartupFault::Length(length)) = record.startup_fault {
         let evidence =
             format!("its length word says {length} bytes; PostgreSQL takes 8 to {MAX_STARTUP_PACKET}");
-        return Some(Finding::proven(Step::Startup, Cause::StartupMalformed, evidence));
+        let finding = Finding::proven(Step::Startup, Cause::StartupMalformed, evidence);
+        let is_long = usize::try_from(length).is_ok_and(|length| length > MAX_STARTUP_PACKET);
+        return Some(if is_long { finding } else { finding.fix(NO_DRIVER) });
     }
     let ended_by_deadline = matches!(record.first_close(), Some((_, Close::Deadline, _)));
     let nothing_yet = record.startup.is_none() && record.startup_fault.is_none();
@@ -134,7 +136,11 @@ pub(super) fn broken_start(record: &Record, context: &Context<'_>) -> Option<Fin
         && record.requests.is_empty()
     {
         let evidence = format!("the startup packet breaks off at \"{}\": {}", fault.field, fault.fault);
-        return Some(Finding::proven(Step::Startup, Cause::StartupMalformed, evidence));
+        return Some(Finding::proven(Step::Startup, Cause::StartupMalformed, evidence).fix(NO_DRIVER));
     }
     None
 }
+
+/// What to do where no driver would have sent this.
+const NO_DRIVER: &str =
+    "no PostgreSQL driver sends this: look at what connects, and at what stands between it and pgwhy";

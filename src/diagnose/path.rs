@@ -38,9 +38,14 @@ pub(super) fn unreachable(record: &Record, context: &Context<'_>) -> Option<Find
             () if any(&DialFault::NameTemporary) => "temporary",
             () => "not_found",
         };
-        Finding::proven(Step::Resolve, Cause::DnsNotFound, evidence)
+        let finding = Finding::proven(Step::Resolve, Cause::DnsNotFound, evidence)
             .variant(variant)
-            .summary(format!("the host name {host:?} does not resolve here"))
+            .summary(format!("the host name {host:?} does not resolve here"));
+        match variant {
+            "blank_in_name" => finding.fix("remove the blank: it is looked up as a part of the host's name"),
+            "temporary" => finding.fix("the resolver gave no answer: try again, and if it stays, look at the resolver (/etc/resolv.conf, the container's DNS)"),
+            _ => finding,
+        }
     } else if any(&DialFault::Timeout) {
         Finding::proven(Step::Connect, Cause::ConnectTimeout, evidence)
     } else if any(&DialFault::SocketMissing) {
