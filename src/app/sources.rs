@@ -201,7 +201,7 @@ fn read_log(log: &mut LogSource, attempt: &Attempt, gathered: &mut Gathered) {
         from_ms: ms(attempt.accepted),
         to_ms: ms(attempt.accepted + attempt.elapsed),
     };
-    let refused = record.error.is_some();
+    let refused = record.error.as_ref().is_some_and(|error| !error.is_ours());
     let most = if refused && log.vain < LOG_VAIN { LOG_LAG } else { LOG_DEADLINE };
     let answers = log.follower.wait_for(&question, Patience::new(LOG_DEADLINE, most));
     log.vain = if answers.is_empty() { log.vain.saturating_add(u32::from(refused)) } else { 0 };

@@ -100,7 +100,7 @@ fn refused(record: &Record, context: &Context<'_>) -> Option<Finding> {
     if let Some(finding) = password::token(record, context) {
         return Some(finding);
     }
-    if let Some(finding) = middle::refusal(record, error, context) {
+    if let Some(finding) = opened::own_refusal(error).or_else(|| middle::refusal(record, error, context)) {
         return Some(finding);
     }
     Some(match record.step.unwrap_or(Step::AuthRequest) {

@@ -5,12 +5,15 @@ use crate::handshake::ladder::text;
 use crate::handshake::opened::{
     Awaits, CertificateFault, FaultKind, Legs, OpenedTls, PassedThrough, TlsFault,
 };
+use crate::handshake::record::ErrorSeen;
 use crate::handshake::{Close, Record, Side, Step};
+use crate::password::bridge::{ITERATIONS, NONCE, SECRET, SIGNATURE};
 use crate::wire::tls::{Alert, version_name};
 
 use super::context::Context;
 use super::encryption;
 use super::password::NAME_THE_ROLE;
+use super::refusal::said;
 use super::{Cause, Confidence, Finding, Leg, Warning};
 
 /// Why TLS of ours did not come about, or what our presence broke.
@@ -511,14 +514,46 @@ pub(super) fn note(record: &Record) -> Option<String> {
     Some(format!("passed through unopened: {why}"))
 }
 
-/// The client sent one password, pgwhy the expected one, and the server saw the latter alone: whether it would have
-/// taken the client's, nobody knows.
-fn neither(mut finding: Finding) -> Finding {
+/// pgwhy held both ends of the exchange and ended it for a reason that PostgreSQL does not have. What it refuses as
+/// PostgreSQL would is told as PostgreSQL's refusals are.
+pub(super) fn own_refusal(error: &ErrorSeen) -> Option<Finding> {
+    if !error.is_ours() {
+        return None;
+    }
+    let proven = |step, cause| Finding::proven(step, cause, said(error));
+    Some(match error.routine() {
+        SECRET => proven(Step::ScramClientFinal, Cause::PasswordDiffersOnServer)
+            .on(Leg::Proxy)
+            .and("the SCRAM secret that pgwhy was given has another salt or iteration count than the server's")
+            .summary("the SCRAM secret that pgwhy was given is not the one that the server stores")
+            .fix("give pgwhy what the server stores now (SELECT rolpassword FROM pg_authid), or the password itself"),
+        ITERATIONS => proven(Step::ScramServerFirst, Cause::ScramIterationsRefused)
+            .on(Leg::Proxy)
+            .summary("the server asks for more SCRAM iterations than pgwhy does for a login")
+            .fix("lower scram_iterations at the server and set the password again; or use --client-tls passthrough"),
+        NONCE => proven(Step::ScramServerFirst, Cause::ScramNonceMismatch).on(Leg::Server),
+        SIGNATURE => proven(Step::ScramServerFinal, Cause::ServerSignatureInvalid),
+        "bridge" => Finding::likely(Step::AuthRequest, Cause::ServerError, said(error))
+            .summary("the server's part of the SCRAM exchange with pgwhy can't be used")
+            .fix("use --client-tls passthrough, where the client and the server talk to each other"),
+        _ => return None,
+    })
+}
+
+/// The client's proof is not of the expected password, and pgwhy gave the server none in its place: whether the
+/// server would have taken the client's own, nobody knows.
+fn unjudged(mut finding: Finding, server_accepts: Option<bool>) -> Finding {
     finding.confidence = Confidence::Likely;
-    finding.summary = "the server refuses the expected password, with which pgwhy logs in for a client that binds to its TLS; the client sent another one, which the server never saw".into();
-    finding = finding
-        .on(Leg::Proxy)
-        .and("pgwhy logged in to the server with the expected password, and the server refused it");
+    let evidence = match server_accepts {
+        Some(_) => "pgwhy logged in to the server with the expected password, and the server refused it",
+        None => {
+            "the server has not judged the client's password, and whether the expected one works is not known"
+        }
+    };
+    if server_accepts.is_some() {
+        finding.summary = "the server refuses the expected password, with which pgwhy logs in for a client that binds to its TLS; the client sent another one, which the server never saw".into();
+    }
+    finding = finding.on(Leg::Proxy).and(evidence);
     finding.fix = vec!["give pgwhy the password that the server has, or none; or use --client-tls auto or passthrough, so that the server judges the client's own".into()];
     finding
 }
@@ -527,8 +562,9 @@ fn neither(mut finding: Finding) -> Finding {
 pub(super) fn bridged(record: &Record, finding: Finding) -> Finding {
     let Some(bridged) = record.legs.as_deref().and_then(|legs| legs.bridged) else { return finding };
     match bridged.server_accepts {
-        Some(true) => finding.and("pgwhy logged in to the server with the expected password at the same time, and the server accepted it"),
-        Some(false) if bridged.client_fits == Some(false) => neither(finding),
+        Some(true) => finding
+            .and("pgwhy logged in to the server with the expected password, and the server accepted it"),
+        accepts if bridged.client_fits == Some(false) => unjudged(finding, accepts),
         _ => finding,
     }
 }

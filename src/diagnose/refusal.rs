@@ -45,6 +45,9 @@ pub(super) fn before_request(record: &Record, error: &ErrorSeen, context: &Conte
 pub(super) fn said(error: &ErrorSeen) -> String {
     let message = error.text(b'M').unwrap_or_default();
     match error.sqlstate() {
+        code if error.is_ours() => {
+            format!("pgwhy, which holds both ends of the exchange, refused with {code}: {message}")
+        }
         "" => format!("the server said: {message}"),
         code => match error.routine() {
             "" => format!("the server said {code}: {message}"),

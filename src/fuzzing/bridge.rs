@@ -9,6 +9,7 @@ use crate::password::bridge::{Bridge, Credential, ENTROPY, Event, Leg, Outcome, 
 use crate::password::scram::{self, ScramSecret};
 use crate::secret::Secret;
 use crate::wire::backend::{Authentication, Backend};
+use crate::wire::error_fields::ErrorFields;
 use crate::wire::frame::{Frame, Framer, Kind, MAX_FRAME};
 use crate::wire::frontend::{SaslInitialResponse, encode_tagged};
 use crate::wire::sasl::{ClientFinal, ClientFirst, ServerFinal, ServerFirst};
@@ -25,7 +26,7 @@ const MOST_EVENTS: usize = 48;
 type Messages = VecDeque<(u8, Vec<u8>)>;
 
 /// Any frames of both sides in any order, and among them those of a real login: no panic, bounded output, and
-/// nobody is let in whose proof was not made with the password.
+/// nobody is let in, by us or by the server, whose proof was not made with the password.
 pub fn bridge(data: &[u8]) {
     play(data);
 }
@@ -39,7 +40,8 @@ fn play(data: &[u8]) -> Option<Outcome> {
     };
     let client_leg = leg(&mut bytes);
     let mut bridge = Bridge::new(credential, b"app", client_leg, leg(&mut bytes), &[7; ENTROPY]);
-    let mut server = Server { secret, first: Vec::new(), challenge: Vec::new(), inbox: Messages::new() };
+    let mut server =
+        Server { secret, let_in: false, first: Vec::new(), challenge: Vec::new(), inbox: Messages::new() };
     let mut client = Client { first: Vec::new(), proved: false, inbox: Messages::new() };
     for _ in 0..MOST_EVENTS {
         if bytes.is_empty() {
@@ -73,7 +75,7 @@ fn play(data: &[u8]) -> Option<Outcome> {
         assert!(written <= 2 * message.len() + MAX_FRAME / 16, "{written} bytes for {}", message.len());
         client.inbox.extend(messages(&moves.to_client));
         server.inbox.extend(messages(&moves.to_server));
-        if bridge.outcome() == Some(&Outcome::Both) {
+        if bridge.outcome() == Some(&Outcome::Both) || server.let_in {
             assert!(client.proved, "somebody got in without the password");
         }
     }
@@ -116,6 +118,8 @@ fn from_client(bridge: &mut Bridge, message: &[u8]) -> crate::password::bridge::
 /// A server that does what is next.
 struct Server {
     secret: ScramSecret,
+    /// It has got a right proof.
+    let_in: bool,
     first: Vec<u8>,
     challenge: Vec<u8>,
     inbox: Messages,
@@ -139,7 +143,11 @@ impl Server {
         }
         let Ok(last) = ClientFinal::decode(&body) else { return };
         let message = scram::auth_message(&self.first, &self.challenge, last.without_proof);
-        if scram::client_proof_fits(&self.secret.stored_key, &message, &last.proof) {
+        if !scram::client_proof_fits(&self.secret.stored_key, &message, &last.proof) {
+            let wrong = ErrorFields::new(vec![(b'S', b"FATAL"), (b'C', b"28P01")]);
+            Backend::Error(wrong).encode(out);
+        } else {
+            self.let_in = true;
             let signature = scram::server_signature(&self.secret.server_key, &message);
             ServerFinal::Signature(signature.expose().to_vec()).encode(&mut text);
             request(Authentication::SaslFinal(&text), out);
@@ -207,7 +215,8 @@ mod tests {
         let (before, after) = ([0, 0, 0, 2, 5, 0, 1, 2, 7, 0, 5], [2]);
         let right = [&before[..], &[1], &after].concat();
         let wrong = [&before[..], &[0, 3, b'b', b'a', b'd'], &after].concat();
+        let refused = Outcome::ServerRefused { proof_fits: Some(false), after_our_proof: false };
         assert_eq!(play(&right), Some(Outcome::Both));
-        assert_eq!(play(&wrong), Some(Outcome::WrongProof { server_accepts: Some(true) }));
+        assert_eq!(play(&wrong), Some(refused));
     }
 }

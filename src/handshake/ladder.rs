@@ -196,11 +196,10 @@ fn awaited(step: Step) -> Side {
 /// How the handshake ended, in words.
 pub fn ending(record: &Record) -> String {
     if let Some(error) = &record.error {
-        let code = error.sqlstate();
-        return if code.is_empty() {
-            "the server refused".into()
-        } else {
-            format!("the server refused: {code}")
+        let who = if error.is_ours() { "pgwhy" } else { "the server" };
+        return match error.sqlstate() {
+            "" => format!("{who} refused"),
+            code => format!("{who} refused: {code}"),
         };
     }
     if record.parting.is_some() {

@@ -124,8 +124,6 @@ pub struct Bridged {
     pub client_fits: Option<bool>,
     /// Whether the server accepted the expected password.
     pub server_accepts: Option<bool>,
-    /// The last error or AuthenticationOk of the wire was made by us, not by the server.
-    pub answered_by_us: bool,
 }
 
 /// What the proxy did on its own part on the way between the legs.
@@ -137,8 +135,6 @@ pub struct Legs {
     pub server: Option<OpenedTls>,
     /// The server's answer to an SSLRequest of our own.
     pub server_answer: Option<u8>,
-    /// We asked the server for TLS although the client did not, or did not although it did.
-    pub apart: bool,
     /// Why one of the two did not come about.
     pub fault: Option<TlsFault>,
     /// A way to the server that was tried first and given up, as libpq's `prefer` and `allow` do.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::secret::Secret;
-use crate::wire::error_fields::ErrorFields;
+use crate::wire::error_fields::{ErrorFields, PGWHY};
 use crate::wire::first::First;
 use crate::wire::reader::WireError;
 use crate::wire::tls::{Alert, ClientHello, ServerHello};
@@ -309,9 +309,15 @@ impl ErrorSeen {
         self.get(b'R').and_then(|name| std::str::from_utf8(name).ok()).unwrap_or_default()
     }
 
-    /// Whether a PostgreSQL backend wrote it: only they fill in file, line and routine.
+    /// Whether a PostgreSQL backend wrote it: only they fill in file, line and routine (and so do we, where we
+    /// stand in for one).
     pub fn is_from_postgres(&self) -> bool {
         [b'F', b'L', b'R'].iter().all(|kind| self.get(*kind).is_some())
+    }
+
+    /// Whether pgwhy wrote it, in the server's place.
+    pub fn is_ours(&self) -> bool {
+        self.get(b'F') == Some(PGWHY)
     }
 }
 

@@ -65,6 +65,8 @@ pub(super) enum Verdict {
     Ending(Ending),
     /// The same, and the client is to be told: SQLSTATE and message.
     Refused(Ending, &'static str, &'static str),
+    /// The same, and the client has been told.
+    Told(Ending),
     /// The observer has made up its mind.
     Settled(Attention),
 }

@@ -247,9 +247,10 @@ impl Exchange<'_, '_> {
             }
             self.send(&moves).await?;
             if let Some(outcome) = bridge.outcome() {
-                let outcome = outcome.clone();
-                self.watch.put(Side::Client, &from_client);
-                return self.bridged(&outcome, user).await;
+                if *outcome == Outcome::Both {
+                    self.watch.put(Side::Client, &from_client);
+                }
+                return self.bridged(outcome, login, user).await;
             }
             if let Some(Message { tag, body }) = take_message(&mut from_client) {
                 let mut whole = Vec::new();
@@ -276,26 +277,36 @@ impl Exchange<'_, '_> {
         }
     }
 
-    async fn bridged(&mut self, outcome: &Outcome, user: &[u8]) -> Step<()> {
-        let (client_fits, server_accepts, ours) = match outcome {
-            Outcome::Both => (Some(true), Some(true), false),
-            Outcome::WrongProof { server_accepts } => (Some(false), *server_accepts, true),
-            Outcome::ServerRefused { proof_fits, after_our_proof } => {
-                (*proof_fits, after_our_proof.then_some(false), false)
+    /// The client has been told. Nobody who was refused here is carried any further.
+    async fn bridged(&mut self, outcome: &Outcome, login: &Login, user: &[u8]) -> Step<()> {
+        let (client_fits, server_accepts) = match outcome {
+            Outcome::Both => (Some(true), Some(true)),
+            // The server has judged neither password: what the expected one is worth is asked anew, as it may
+            // have been changed just now, and the client may have the right one.
+            Outcome::ServerRefused { proof_fits: Some(false), .. } => {
+                let worth = self.shared.worth_now(login, self.server.is_tls()).await;
+                (Some(false), worth.accepts())
             }
-            Outcome::Fault { .. } => (None, None, true),
+            Outcome::ServerRefused { proof_fits, after_our_proof } => {
+                (*proof_fits, after_our_proof.then_some(false))
+            }
+            Outcome::Fault { .. } => (None, None),
         };
-        match server_accepts {
-            Some(true) => self.shared.trials.learn(user, Worth::Works),
-            Some(false) => self.shared.trials.learn(user, Worth::Fails),
-            None => {}
+        match outcome {
+            Outcome::Both => self.shared.trials.learn(user, Worth::Works),
+            Outcome::ServerRefused { after_our_proof: true, .. } => {
+                self.shared.trials.learn(user, Worth::Fails);
+            }
+            _ => {}
         }
-        self.watch.observer.legs().bridged =
-            Some(Bridged { client_fits, server_accepts, answered_by_us: ours });
-        if *outcome == Outcome::Both {
-            return self.let_go();
+        self.watch.observer.legs().bridged = Some(Bridged { client_fits, server_accepts });
+        match outcome {
+            Outcome::Both => self.let_go(),
+            Outcome::ServerRefused { .. } => {
+                Err(Box::new(Verdict::Settled(crate::handshake::Attention::Failed)))
+            }
+            Outcome::Fault { .. } => Err(Box::new(Verdict::Told(Ending::Failed))),
         }
-        Err(Box::new(Verdict::Settled(crate::handshake::Attention::Failed)))
     }
 
     fn client_leg(&self) -> Leg {

@@ -9,6 +9,8 @@ use tokio::time::{sleep, timeout};
 
 use crate::handshake::record::MOMENT;
 use crate::handshake::{Attention, Close, Observer, Side};
+use crate::wire::backend::Backend;
+use crate::wire::error_fields::ErrorFields;
 
 use super::attempt::{Attempt, Closed, Ending, OpaqueFacts};
 use super::endpoint::{PeerAddr, Socket, Stream};
@@ -66,8 +68,17 @@ async fn serve(shared: Arc<Shared>, client: Socket, mut facts: Facts, permit: Pe
         Verdict::Ending(ending) => return give_up(&registry, facts, watch, ending),
         Verdict::Refused(ending, sqlstate, message) => {
             give_up(&registry, facts, watch, ending);
+            drop(ends.server);
             if let Some(client) = ends.client {
                 Box::pin(refuse(client, sqlstate, message)).await;
+            }
+            return;
+        }
+        Verdict::Told(ending) => {
+            give_up(&registry, facts, watch, ending);
+            drop(ends.server);
+            if let Some(client) = ends.client {
+                Box::pin(part(client, &[])).await;
             }
             return;
         }
@@ -336,10 +347,17 @@ async fn stay(shared: &Shared, mut client: Stream, mut server: Stream, mut watch
     Box::new(tail).ended(Totals::default());
 }
 
-/// Tells a client why it is turned away, and gives it a moment to read that.
-async fn refuse(mut client: Stream, sqlstate: &str, message: &str) {
+/// Tells a client why it is turned away.
+async fn refuse(client: Stream, sqlstate: &str, message: &str) {
+    let mut error = Vec::new();
+    Backend::Error(ErrorFields::of_pgwhy(sqlstate, message.as_bytes(), None, "refuse")).encode(&mut error);
+    part(client, &error).await;
+}
+
+/// Says a last word, and gives the client a moment to read that.
+async fn part(mut client: Stream, word: &[u8]) {
     let farewell = async {
-        client.write_all(&fatal(sqlstate, message)).await?;
+        client.write_all(word).await?;
         client.shutdown().await?;
         // Closing a socket that has unread bytes resets it, and the reset overtakes the message.
         let mut buffer = [0; 1024];
@@ -352,22 +370,6 @@ async fn refuse(mut client: Stream, sqlstate: &str, message: &str) {
     };
     // A client that does not want to hear it need not.
     let _ = timeout(FAREWELL, farewell).await;
-}
-
-/// An ErrorResponse of severity FATAL.
-fn fatal(sqlstate: &str, message: &str) -> Vec<u8> {
-    let mut body = Vec::with_capacity(64 + message.len());
-    for (field, value) in [(b'S', "FATAL"), (b'V', "FATAL"), (b'C', sqlstate), (b'M', message)] {
-        body.push(field);
-        body.extend_from_slice(value.as_bytes());
-        body.push(0);
-    }
-    body.push(0);
-    let length = u32::try_from(body.len() + 4).unwrap_or(u32::MAX);
-    let mut packet = vec![b'E'];
-    packet.extend_from_slice(&length.to_be_bytes());
-    packet.append(&mut body);
-    packet
 }
 
 /// What stays of a connection while the engine carries it.

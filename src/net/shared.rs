@@ -16,7 +16,7 @@ use super::first_tries::FirstTries;
 use super::limits::{Gate, Limits};
 use super::salted::SaltedKeys;
 use super::tls::{Login, Tls};
-use super::trial::{Trials, Way};
+use super::trial::{JUST_NOW, SUCCESS_KEPT, Trials, Way};
 
 /// What every session needs.
 #[derive(Debug)]
@@ -47,8 +47,16 @@ impl Shared {
 
     /// Whether the login that we know works on the server.
     pub(super) async fn worth(&self, login: &Login, over_tls: bool) -> Worth {
-        let way = Way { dialer: &self.dialer, tls: &self.tls, keys: &self.keys, over_tls };
-        self.trials.worth(login, way).await
+        self.trials.worth(login, self.way(over_tls), SUCCESS_KEPT).await
+    }
+
+    /// As [`Shared::worth`], and a success of before does not count.
+    pub(super) async fn worth_now(&self, login: &Login, over_tls: bool) -> Worth {
+        self.trials.worth(login, self.way(over_tls), JUST_NOW).await
+    }
+
+    fn way(&self, over_tls: bool) -> Way<'_> {
+        Way { dialer: &self.dialer, tls: &self.tls, keys: &self.keys, over_tls }
     }
 
     /// Waits until every connection is to end.

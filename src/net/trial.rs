@@ -35,19 +35,21 @@ struct Known {
 }
 
 impl Known {
-    fn holds(&self) -> bool {
-        let time = if self.worth == Worth::Fails { FAILURE_KEPT } else { SUCCESS_KEPT };
+    /// Whether it still holds; a success does so for a time of the asker's choice.
+    fn holds(&self, success: Duration) -> bool {
+        let time = if self.worth == Worth::Fails { FAILURE_KEPT } else { success };
         self.at.elapsed() < time
     }
 }
 
 impl Trials {
-    /// Whether the login that we know works on the server; tries it where that is not known.
-    pub(super) async fn worth(&self, login: &Login, way: Way<'_>) -> Worth {
+    /// Whether the login that we know works on the server; tries it where that is not known, or was found out longer ago
+    /// than `success`.
+    pub(super) async fn worth(&self, login: &Login, way: Way<'_>, success: Duration) -> Worth {
         // A password that belongs to nobody in particular is not tried on whoever comes.
         let Some(user) = &login.user else { return Worth::Unknown };
         let mut known = self.known.lock().await;
-        if let Some(found) = known.iter().find(|one| one.user == user.as_bytes() && one.holds()) {
+        if let Some(found) = known.iter().find(|one| one.user == user.as_bytes() && one.holds(success)) {
             return found.worth;
         }
         let trial = timeout(TRIAL, way.log_in(login, user));
@@ -187,7 +189,10 @@ const TRIAL: Duration = Duration::from_secs(5);
 const GOODBYE: Duration = Duration::from_secs(1);
 
 /// A password can be changed at any time: what worked this long ago is tried again.
-const SUCCESS_KEPT: Duration = Duration::from_secs(30);
+pub(super) const SUCCESS_KEPT: Duration = Duration::from_secs(30);
+
+/// As good as now: more often nobody makes us log in, whatever is guessed here.
+pub(super) const JUST_NOW: Duration = Duration::from_secs(1);
 
 /// Longer, as every refused login counts where accounts are locked after some.
 const FAILURE_KEPT: Duration = Duration::from_secs(120);

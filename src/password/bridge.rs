@@ -16,10 +16,10 @@
 //!   server-final   ->                server-final ->    AuthenticationOk and the rest: the caller
 //! ```
 //!
-//! The server leg waits for the client's proof: nobody makes us log in who has not answered.
-//! A wrong proof does not stop the server leg, so that the report can say whether the expected password
-//! works; the client is then refused in PostgreSQL's words. RFC 5802 and 7677; PostgreSQL's `auth-scram.c`,
-//! `auth-sasl.c` and `fe-auth-scram.c`.
+//! The server leg waits for the client's proof: nobody makes us log in who has not proved to know the password. In
+//! the place of a wrong proof the server gets another wrong one, so that it refuses, delays and logs as it does
+//! without us, and its refusal is the client's. RFC 5802 and 7677; PostgreSQL's `auth-scram.c`, `auth-sasl.c` and
+//! `fe-auth-scram.c`.
 
 mod alone;
 mod client_leg;
@@ -37,7 +37,7 @@ use crate::secret::Secret;
 use crate::wire::backend::Backend;
 pub use alone::{Alone, Worth};
 use client_leg::ClientLeg;
-pub use fault::{Fault, Side};
+pub use fault::{Fault, ITERATIONS, NONCE, SECRET, SIGNATURE, Side};
 use server_leg::{Progress, ServerLeg};
 
 /// Bytes of randomness that a bridge wants: two nonces of PostgreSQL's length (`SCRAM_RAW_NONCE_LEN`).
@@ -201,12 +201,6 @@ impl fmt::Debug for Moves {
 pub enum Outcome {
     /// Both are logged in: what the server sends from now on, AuthenticationOk first, is the client's.
     Both,
-    /// The client's proof is not of our credential. It was refused as PostgreSQL refuses.
-    WrongProof {
-        /// Whether the server accepted ours, so that the expected password works; `None` where it could not be
-        /// tried, since a SCRAM secret logs in only with a right proof.
-        server_accepts: Option<bool>,
-    },
     /// The server refused with an ErrorResponse, which the client got as it was.
     ServerRefused {
         /// Whether the client's proof fitted our credential; `None` if it was not there yet.
@@ -235,20 +229,17 @@ pub struct Bridge {
     outcome: Option<Outcome>,
 }
 
-/// What both conversations are made with.
+/// What both conversations are checked with.
 #[derive(Debug)]
 struct Keys {
-    /// `None` with a SCRAM secret, until a right proof gives it away.
-    client: Option<Key>,
     stored: Key,
     server: Key,
 }
 
 impl Keys {
     fn of(salted_password: &Key) -> Self {
-        let client = scram::client_key(salted_password);
-        let stored = scram::stored_key(&client);
-        Self { client: Some(client), stored, server: scram::server_key(salted_password) }
+        let stored = scram::stored_key(&scram::client_key(salted_password));
+        Self { stored, server: scram::server_key(salted_password) }
     }
 }
 
@@ -270,11 +261,9 @@ impl Bridge {
         let (for_client, for_server) = entropy.split_at(ENTROPY / 2);
         let keys = match &credential {
             Credential::Password(_) => None,
-            Credential::ScramSecret(secret) => Some(Keys {
-                client: None,
-                stored: secret.stored_key.clone(),
-                server: secret.server_key.clone(),
-            }),
+            Credential::ScramSecret(secret) => {
+                Some(Keys { stored: secret.stored_key.clone(), server: secret.server_key.clone() })
+            }
         };
         Self {
             credential,
@@ -324,8 +313,7 @@ impl Bridge {
         if let Err((side, fault)) = done {
             // A message that leads to an error is not half done: what it would have caused is not sent.
             moves = Moves::default();
-            fault.tell(&self.user).encode(&mut moves.to_client);
-            self.outcome = Some(Outcome::Fault { side, fault });
+            self.fail(side, fault, &mut moves);
         }
         self.go_on(&mut moves);
         moves
@@ -408,25 +396,19 @@ impl Bridge {
                 self.client.accept(&keys.server, &mut moves.to_client);
                 self.outcome = Some(Outcome::Both);
             }
-            _ => self.refuse(Some(true), moves),
+            _ => self.fail(Side::Server, Fault::WrongProofAccepted, moves),
         }
     }
 
-    /// With the key and the client's proof at hand: is it right, and on to the server in either case.
+    /// With the key and the client's proof at hand: only a right one gets ours to the server.
     fn judge_proof(&mut self, moves: &mut Moves) {
-        let Some(keys) = self.keys.as_mut() else { return };
+        let Some(keys) = &self.keys else { return };
         let Some(given_away) = self.client.judge(&keys.stored) else { return };
-        if keys.client.is_none() {
-            keys.client = given_away;
-        }
-        match &keys.client {
-            Some(client_key) => self.server.answer(client_key, &mut moves.to_server),
-            None => self.refuse(None, moves),
-        }
+        self.server.answer(given_away.as_ref(), &mut moves.to_server);
     }
 
-    fn refuse(&mut self, server_accepts: Option<bool>, moves: &mut Moves) {
-        fault::password_wrong(&self.user).encode(&mut moves.to_client);
-        self.outcome = Some(Outcome::WrongProof { server_accepts });
+    fn fail(&mut self, side: Side, fault: Fault, moves: &mut Moves) {
+        fault.tell(&self.user, &mut moves.to_client);
+        self.outcome = Some(Outcome::Fault { side, fault });
     }
 }

@@ -146,7 +146,7 @@ impl Report {
             related: Vec::new(),
             differs: Vec::new(),
             last_success: None,
-            server_error: record.error.clone(),
+            server_error: record.error.clone().filter(|error| !error.is_ours()),
             elapsed: record.ended,
         }
     }

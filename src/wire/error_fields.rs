@@ -8,12 +8,25 @@ pub struct ErrorFields<'a> {
     fields: Vec<(u8, &'a [u8])>,
 }
 
+/// What stands for the source file in errors that pgwhy makes itself.
+pub const PGWHY: &[u8] = b"pgwhy";
+
 /// Most fields that are kept: PostgreSQL has 18 kinds and sends each at most once.
 const MAX_FIELDS: usize = 64;
 
 impl<'a> ErrorFields<'a> {
     /// Builds the message from its fields.
     pub fn new(fields: Vec<(u8, &'a [u8])>) -> Self {
+        Self { fields }
+    }
+
+    /// An error that pgwhy makes itself, in the server's place. Its file is [`PGWHY`], so that nobody takes it for the
+    /// server's, neither here nor in a capture.
+    pub fn of_pgwhy(sqlstate: &'a str, message: &'a [u8], detail: Option<&'a str>, routine: &'a str) -> Self {
+        let mut fields: Vec<(u8, &[u8])> =
+            vec![(b'S', b"FATAL"), (b'V', b"FATAL"), (b'C', sqlstate.as_bytes()), (b'M', message)];
+        fields.extend(detail.map(|detail| (b'D', detail.as_bytes())));
+        fields.extend([(b'F', PGWHY), (b'L', b"0"), (b'R', routine.as_bytes())]);
         Self { fields }
     }
 

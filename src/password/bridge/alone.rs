@@ -1,5 +1,6 @@
 //! The leg to the server without a client: would a bridge get in with this credential?
 
+use super::super::scram;
 use super::server_leg::{Progress, ServerLeg};
 use super::{Credential, ENTROPY, Event, Keys, Leg, Moves, Need};
 use crate::wire::backend::{Authentication, Backend};
@@ -13,6 +14,17 @@ pub enum Worth {
     Fails,
     /// The server did not come to ask for it.
     Unknown,
+}
+
+impl Worth {
+    /// Whether the server accepts it; `None` where that is not known.
+    pub fn accepts(self) -> Option<bool> {
+        match self {
+            Self::Works => Some(true),
+            Self::Fails => Some(false),
+            Self::Unknown => None,
+        }
+    }
 }
 
 /// A SCRAM login that pgwhy does for itself.
@@ -46,11 +58,8 @@ impl Alone {
             _ if self.worth.is_some() => {}
             Event::Server { tag, body } => self.worth = self.on_server(*tag, body, &mut moves),
             Event::KeyReady(key) => {
-                let keys = Keys::of(key);
-                if let Some(client_key) = &keys.client {
-                    self.server.answer(client_key, &mut moves.to_server);
-                }
-                self.keys = Some(keys);
+                self.server.answer(Some(&scram::client_key(key)), &mut moves.to_server);
+                self.keys = Some(Keys::of(key));
             }
             Event::Client { .. } => {}
         }
@@ -99,6 +108,7 @@ impl Alone {
 #[cfg(test)]
 mod tests {
     use super::super::client_leg::ClientLeg;
+    use super::super::fault::Fault;
     use super::*;
     use crate::password::scram::ScramSecret;
     use crate::secret::Secret;
@@ -127,7 +137,7 @@ mod tests {
             match server.judge(&stored.stored_key) {
                 Some(Some(_)) if honest => server.accept(&stored.server_key, &mut out),
                 Some(Some(_)) => server.accept(&stored.stored_key, &mut out),
-                Some(None) => super::super::fault::password_wrong(b"app").encode(&mut out),
+                Some(None) => Fault::Binding.tell(b"app", &mut out),
                 None => {}
             }
             if alone.worth().is_some() {
@@ -164,9 +174,8 @@ mod tests {
 
     #[test]
     fn a_server_that_does_not_ask_for_scram_shows_nothing() {
-        let error = super::super::fault::password_wrong(b"app");
         let mut refusal = Vec::new();
-        error.encode(&mut refusal);
+        Fault::Binding.tell(b"app", &mut refusal);
         for (claim, message) in [
             ("a refusal before the offer", refusal.as_slice()),
             ("nothing asked", b"R\0\0\0\x08\0\0\0\0"),

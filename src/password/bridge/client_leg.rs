@@ -166,7 +166,7 @@ impl ClientLeg {
             return Err(if first.bound { Fault::Binding } else { Fault::BindingHeader });
         }
         if last.nonce != self.whole_nonce(first) {
-            return Err(Fault::Nonce);
+            return Err(Fault::ClientNonce);
         }
         Ok(Answer {
             bound: first.bound,

@@ -1,5 +1,7 @@
 //! What can go wrong in a bridge, and how PostgreSQL says so to a client.
 
+use std::borrow::Cow;
+
 use crate::wire::backend::Backend;
 use crate::wire::error_fields::ErrorFields;
 use crate::wire::reader::WireError;
@@ -38,9 +40,12 @@ pub enum Fault {
     /// The server asks for no or too many PBKDF2 rounds.
     #[error("the server asks for {0} SCRAM iterations")]
     Iterations(u32),
-    /// A nonce is not the other's with something behind it.
-    #[error("the nonce does not match")]
+    /// The server's nonce is not ours with something behind it.
+    #[error("the server's nonce does not begin with the client's")]
     Nonce,
+    /// The client's last nonce is not the server's.
+    #[error("the nonce does not match")]
+    ClientNonce,
     /// The server did not prove that it knows the password.
     #[error("the server's signature does not fit the password")]
     ServerSignature,
@@ -71,11 +76,15 @@ pub enum Fault {
     /// The client requires an extension of SCRAM.
     #[error("the client requires an extension of SCRAM")]
     Extension,
+    /// The server accepted a proof that proves nothing, in the place of the client's wrong one.
+    #[error("the server accepted a wrong proof")]
+    WrongProofAccepted,
     /// The SCRAM secret that we have is not the one that the server has.
     #[error("the SCRAM secret has another salt or iteration count than the server's")]
     AnotherSecret,
 }
 
+const MALFORMED: &str = "malformed SCRAM message";
 const CHANNEL: &str = "The client supports SCRAM channel binding but thinks the server does not.  However, this \
                        server does support channel binding.";
 const WITHOUT_DATA: &str = "The client selected SCRAM-SHA-256-PLUS, but the SCRAM message does not include channel \
@@ -86,99 +95,71 @@ const FIRST: &str = "read_client_first_message";
 const FINAL: &str = "read_client_final_message";
 
 impl Fault {
-    /// The ErrorResponse for the client: PostgreSQL's own where PostgreSQL has one.
-    pub(super) fn tell(&self, user: &[u8]) -> Refusal {
-        let scram = |sqlstate, message: &str, detail: &str, routine| Refusal {
-            sqlstate,
-            message: message.as_bytes().to_vec(),
-            detail: detail.to_owned(),
-            origin: Some(("auth-scram.c", None, routine)),
-        };
-        let ours = |message: String| Refusal {
-            sqlstate: "08P01",
-            message: format!("pgwhy: {message}").into_bytes(),
-            detail: String::new(),
-            origin: None,
-        };
-        match self {
-            Self::Downgrade => scram("28000", "SCRAM channel binding negotiation error", CHANNEL, FIRST),
-            Self::Flag { plus: true } => scram("08P01", "malformed SCRAM message", WITHOUT_DATA, FIRST),
-            Self::Flag { plus: false } => scram("08P01", "malformed SCRAM message", WITH_DATA, FIRST),
-            Self::BindingType => scram("08P01", "unsupported SCRAM channel-binding type", "", FIRST),
-            Self::AuthorizationIdentity => {
-                scram("0A000", "client uses authorization identity, but it is not supported", "", FIRST)
+    /// Appends the ErrorResponse for the client: in PostgreSQL's words, and with the name of its routine, where
+    /// PostgreSQL has one.
+    pub(super) fn tell(&self, user: &[u8], out: &mut Vec<u8>) {
+        let (sqlstate, message, detail, routine): (_, Cow<'_, str>, Option<Cow<'_, str>>, _) = match self {
+            Self::Downgrade => {
+                ("28000", "SCRAM channel binding negotiation error".into(), Some(CHANNEL.into()), FIRST)
             }
-            Self::Extension => scram("0A000", "client requires an unsupported SCRAM extension", "", FIRST),
-            Self::Binding => scram("28000", "SCRAM channel binding check failed", "", FINAL),
+            Self::Flag { plus } => {
+                let detail = if *plus { WITHOUT_DATA } else { WITH_DATA };
+                ("08P01", MALFORMED.into(), Some(detail.into()), FIRST)
+            }
+            Self::BindingType => ("08P01", "unsupported SCRAM channel-binding type".into(), None, FIRST),
+            Self::AuthorizationIdentity => {
+                ("0A000", "client uses authorization identity, but it is not supported".into(), None, FIRST)
+            }
+            Self::Extension => {
+                ("0A000", "client requires an unsupported SCRAM extension".into(), None, FIRST)
+            }
+            Self::Binding => ("28000", "SCRAM channel binding check failed".into(), None, FINAL),
             Self::BindingHeader => {
                 let message = "unexpected SCRAM channel-binding attribute in client-final-message";
-                scram("08P01", message, "", FINAL)
+                ("08P01", message.into(), None, FINAL)
             }
-            Self::Nonce => {
-                scram("08P01", "invalid SCRAM response", "Nonce does not match.", "scram_exchange")
+            Self::ClientNonce => {
+                let detail = "Nonce does not match.";
+                ("08P01", "invalid SCRAM response".into(), Some(detail.into()), "scram_exchange")
             }
             Self::MechanismNotOffered => {
                 let message = "client selected an invalid SASL authentication mechanism";
-                scram("08P01", message, "", "scram_init")
+                ("08P01", message.into(), None, "scram_init")
             }
             Self::Wire(_) | Self::TooLong => {
-                scram("08P01", "malformed SCRAM message", &self.to_string(), FIRST)
+                ("08P01", MALFORMED.into(), Some(self.to_string().into()), FIRST)
             }
-            Self::AnotherSecret => Refusal {
-                sqlstate: "28000",
-                message: [
-                    &b"pgwhy: can't log in for user \""[..],
-                    user,
-                    b"\": the SCRAM secret that it was given is not the server's",
-                ]
-                .concat(),
-                detail: self.to_string(),
-                origin: None,
-            },
+            Self::AnotherSecret => {
+                let user = String::from_utf8_lossy(user);
+                let message = format!(
+                    "pgwhy: can't log in for user \"{user}\": the SCRAM secret that it was given is not the server's"
+                );
+                ("28000", message.into(), Some(self.to_string().into()), SECRET)
+            }
             Self::Iterations(count) => {
-                ours(format!("the server asks for {count} SCRAM iterations, the limit is {MAX_ITERATIONS}"))
+                let message = format!(
+                    "pgwhy: the server asks for {count} SCRAM iterations, the limit is {MAX_ITERATIONS}"
+                );
+                ("08P01", message.into(), None, ITERATIONS)
             }
-            Self::Unexpected(_) | Self::NoMechanism | Self::ServerSignature | Self::ServerErrorValue => {
-                ours(self.to_string())
+            Self::Nonce => ("08P01", format!("pgwhy: {self}").into(), None, NONCE),
+            Self::ServerSignature | Self::ServerErrorValue => {
+                ("08P01", format!("pgwhy: {self}").into(), None, SIGNATURE)
             }
-        }
+            Self::Unexpected(_) | Self::NoMechanism | Self::WrongProofAccepted => {
+                ("08P01", format!("pgwhy: {self}").into(), None, "bridge")
+            }
+        };
+        let fields = ErrorFields::of_pgwhy(sqlstate, message.as_bytes(), detail.as_deref(), routine);
+        Backend::Error(fields).encode(out);
     }
 }
 
-/// `auth_failed` of auth.c, as PostgreSQL 15 sends it.
-pub(super) fn password_wrong(user: &[u8]) -> Refusal {
-    Refusal {
-        sqlstate: "28P01",
-        message: [&b"password authentication failed for user \""[..], user, b"\""].concat(),
-        detail: String::new(),
-        origin: Some(("auth.c", Some("334"), "auth_failed")),
-    }
-}
-
-/// An ErrorResponse in the making.
-#[derive(Debug)]
-pub(super) struct Refusal {
-    sqlstate: &'static str,
-    message: Vec<u8>,
-    detail: String,
-    /// File, line and routine of PostgreSQL's source; what has none is ours.
-    origin: Option<(&'static str, Option<&'static str>, &'static str)>,
-}
-
-impl Refusal {
-    pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        // A user name can't hold a zero byte: the startup packet ends it there.
-        let message = self.message.split(|byte| *byte == 0).next().unwrap_or_default();
-        let mut fields: Vec<(u8, &[u8])> =
-            vec![(b'S', b"FATAL"), (b'V', b"FATAL"), (b'C', self.sqlstate.as_bytes()), (b'M', message)];
-        if !self.detail.is_empty() {
-            fields.push((b'D', self.detail.as_bytes()));
-        }
-        if let Some((file, line, routine)) = self.origin {
-            fields.push((b'F', file.as_bytes()));
-            fields.extend(line.map(|line| (b'L', line.as_bytes())));
-            fields.push((b'R', routine.as_bytes()));
-        }
-        Backend::Error(ErrorFields::new(fields)).encode(out);
-    }
-}
+/// What stands for the routine in errors of which PostgreSQL has no like: the SCRAM secret is not the server's.
+pub const SECRET: &str = "bridge_secret";
+/// The server asked for no or too many iterations.
+pub const ITERATIONS: &str = "bridge_iterations";
+/// The server's nonce does not begin with ours.
+pub const NONCE: &str = "bridge_nonce";
+/// The server did not prove that it knows the password.
+pub const SIGNATURE: &str = "bridge_signature";

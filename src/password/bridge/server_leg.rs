@@ -27,8 +27,8 @@ enum State {
     Asked,
     /// server-first is there; client-final waits for the client's proof.
     Challenged(Challenge),
-    /// client-final was sent.
-    Answered { auth_message: Vec<u8> },
+    /// client-final was sent, with a proof of ours or with one that proves nothing.
+    Answered { auth_message: Vec<u8>, proves: bool },
     /// server-final is there, and its signature is right.
     Accepted,
 }
@@ -71,7 +71,7 @@ impl ServerLeg {
                 self.state = State::Challenged(self.read_challenge(text)?);
                 Ok(Progress::Challenged)
             }
-            (State::Answered { auth_message }, Authentication::SaslFinal(text)) => {
+            (State::Answered { auth_message, .. }, Authentication::SaslFinal(text)) => {
                 let key = server_key.ok_or(Fault::ServerSignature)?;
                 verify(text, key, auth_message)?;
                 self.state = State::Accepted;
@@ -138,30 +138,31 @@ impl ServerLeg {
         }
     }
 
-    /// Sends client-final.
-    pub(super) fn answer(&mut self, client_key: &Key, out: &mut Vec<u8>) {
+    /// Sends client-final. Without a key its proof is of zeros, which the server refuses as it refuses any that is
+    /// wrong: that it fits has the odds of a guessed key.
+    pub(super) fn answer(&mut self, client_key: Option<&Key>, out: &mut Vec<u8>) {
         let State::Challenged(challenge) = &self.state else { return };
         let header = self.header.unwrap_or_default();
         let data = if header == END_POINT { self.leg.end_point().unwrap_or_default() } else { b"" };
         let binding = BASE64.encode([header, data].concat());
         let without_proof = [b"c=", binding.as_bytes(), b",r=", &challenge.nonce].concat();
         let auth_message = scram::auth_message(&self.bare(), &challenge.text, &without_proof);
-        let proof = scram::client_proof(client_key, &auth_message);
+        let proof = client_key.map(|client_key| scram::client_proof(client_key, &auth_message));
         let mut text = Vec::new();
         ClientFinal {
             binding: Vec::new(),
             nonce: &challenge.nonce,
             without_proof: &without_proof,
-            proof: proof.expose().to_vec(),
+            proof: proof.as_ref().map_or(&[0; scram::KEY_LEN], |proof| proof.expose()).to_vec(),
         }
         .encode(&mut text);
         encode_tagged(out, b'p', &text);
-        self.state = State::Answered { auth_message };
+        self.state = State::Answered { auth_message, proves: proof.is_some() };
     }
 
     /// Whether our proof was sent.
     pub(super) fn has_answered(&self) -> bool {
-        matches!(self.state, State::Answered { .. } | State::Accepted)
+        matches!(self.state, State::Answered { proves: true, .. } | State::Accepted)
     }
 
     /// Whether the server accepted our proof.
