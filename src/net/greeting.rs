@@ -8,7 +8,7 @@ use crate::wire::first::{First, classify};
 use super::attempt::Ending;
 use super::endpoint::Stream;
 use super::login::Facts;
-use super::tls::{ClientTls, Tls};
+use super::tls::{ClientTls, ServerTls, Tls};
 use super::watch::Watch;
 
 /// Reads until the first packet is whole; answers encryption requests where that is our part.
@@ -23,7 +23,12 @@ pub(super) async fn greet(
 ) -> Result<First, Ending> {
     let declines = |first: First| match first {
         First::SslRequest => tls.config.client == ClientTls::Disable,
-        First::GssEncRequest => tls.config.client == ClientTls::Disable || tls.terminates(),
+        // Under GSSAPI nothing could be said of the server's leg, either.
+        First::GssEncRequest => {
+            tls.config.client == ClientTls::Disable
+                || tls.terminates()
+                || tls.config.server != ServerTls::Mirror
+        }
         _ => false,
     };
     loop {
@@ -37,7 +42,7 @@ pub(super) async fn greet(
             Some(First::Tls) if tls.config.client == ClientTls::Disable => {
                 return Err(turned_away(watch, Ending::TlsRefused));
             }
-            Some(request) if declines(request) && !facts.declined.contains(&request) => {
+            Some(request) if declines(request) && !client.is_tls() && !facts.declined.contains(&request) => {
                 watch.look_at_first_bytes();
                 let behind = length.saturating_sub(ENCRYPTION_REQUEST);
                 if behind > 0 {

@@ -31,7 +31,7 @@ use super::endpoint::{PeerAddr, Stream};
 use super::greeting::{ENCRYPTION_REQUEST, greet, more};
 use super::login::{Ends, Facts, NO_SERVER_TLS, Step, Verdict, over, while_awaited};
 use super::shared::Shared;
-use super::tls::{ALPN, ClientTls, PATIENCE, ServerTls, Verify};
+use super::tls::{ALPN, ClientTls, PATIENCE, ServerTls};
 use super::watch::Watch;
 
 /// Where the meeting has led.
@@ -63,12 +63,20 @@ pub(super) async fn meet(
             Ok(first) => first,
             Err(ending) => return over(ending),
         };
-        let opens = !client.is_tls() && shared.tls.opens(facts.peer.ip());
+        let inside = client.is_tls();
+        let opens = !inside && shared.tls.opens(facts.peer.ip());
         let mut meeting = Meeting { shared, ends, facts, watch };
         let next = match first {
             First::CancelRequest => return Ok(Met::Cancel),
+            // Carried, it would lead around all that TLS is asked for here.
+            First::SslRequest | First::GssEncRequest | First::Tls
+                if inside || meeting.facts.declined.contains(&first) =>
+            {
+                return meeting.asks_again(first);
+            }
             First::SslRequest if opens => Box::pin(meeting.ssl_request()).await?,
-            First::GssEncRequest if opens => Box::pin(meeting.gss_request()).await?,
+            First::SslRequest if !meeting.mirrors() => Box::pin(meeting.relay_request(first)).await?,
+            First::GssEncRequest if opens => Box::pin(meeting.relay_request(first)).await?,
             First::Tls if opens => Box::pin(meeting.direct()).await?,
             // On the heap, as the others: a login that is carried as it is has no need of their room.
             First::Startup { .. } if !meeting.is_plain() => {
@@ -96,10 +104,10 @@ impl Meeting<'_, '_> {
     /// The client asks for TLS, and we mean to open it.
     async fn ssl_request(&mut self) -> Step<Next> {
         self.request_alone()?;
-        if self.mirrors() {
+        if self.meets_server_first() {
             let answer = self.ask(Untagged::SslRequest).await?;
             if answer != b'S' {
-                return self.relay_answer(answer).await;
+                return self.relay_answer(First::SslRequest, answer).await;
             }
         }
         self.answer(b"S").await?;
@@ -107,14 +115,28 @@ impl Meeting<'_, '_> {
         self.open(hello, false).await
     }
 
-    /// The client asks for GSSAPI encryption; TLS is opened only where the server declines that.
-    async fn gss_request(&mut self) -> Step<Next> {
-        if !self.mirrors() {
-            return Ok(Next::Carry);
-        }
+    /// The client asks for an encryption that is the server's business. Where that declines, the next request is ours
+    /// to look at.
+    async fn relay_request(&mut self, request: First) -> Step<Next> {
         self.request_alone()?;
-        let answer = self.ask(Untagged::GssEncRequest).await?;
-        self.relay_answer(answer).await
+        let answer = match request {
+            First::GssEncRequest => self.ask(Untagged::GssEncRequest).await?,
+            _ => self.ask(Untagged::SslRequest).await?,
+        };
+        self.relay_answer(request, answer).await
+    }
+
+    /// A second request for an encryption that was declined, or one inside TLS: to PostgreSQL that is a protocol version
+    /// that it does not know (`ProcessStartupPacket`).
+    fn asks_again<T>(&mut self, request: First) -> Step<T> {
+        self.watch.look_at_first_bytes();
+        let message = match request {
+            First::GssEncRequest => {
+                "unsupported frontend protocol 1234.5680: encryption was asked for before"
+            }
+            _ => "unsupported frontend protocol 1234.5679: encryption was asked for before",
+        };
+        Err(Box::new(Verdict::Refused(Ending::Failed, "0A000", message)))
     }
 
     /// The client begins with TLS at once.
@@ -129,9 +151,9 @@ impl Meeting<'_, '_> {
             self.look_at_hello();
             return self.fail(TlsFault { leg: Side::Client, ..self.fault(FaultKind::Alpn) });
         }
-        if self.mirrors() && self.shared.tls.config.client == ClientTls::Auto {
+        if self.meets_server_first() && self.shared.tls.config.client == ClientTls::Auto {
             self.dial().await?;
-        } else if self.mirrors() {
+        } else if self.meets_server_first() {
             let answer = match self.shared.tls.config.direct {
                 true => self.dial().await.map(|()| b'S')?,
                 false => self.ask(Untagged::SslRequest).await?,
@@ -161,6 +183,14 @@ impl Meeting<'_, '_> {
 
     fn mirrors(&self) -> bool {
         self.shared.tls.config.server == ServerTls::Mirror
+    }
+
+    /// Whether TLS with the server comes before TLS with the client: so that the client gets the server's own answer,
+    /// and `auto` knows what it would break.
+    fn meets_server_first(&self) -> bool {
+        let config = &self.shared.tls.config;
+        let begins = !matches!(config.server, ServerTls::Disable | ServerTls::Allow);
+        self.mirrors() || (config.client == ClientTls::Auto && begins)
     }
 
     async fn dial(&mut self) -> Step<()> {
@@ -226,11 +256,14 @@ impl Meeting<'_, '_> {
     }
 
     /// Gives the server's own answer to the client.
-    async fn relay_answer(&mut self, answer: u8) -> Step<Next> {
+    async fn relay_answer(&mut self, request: First, answer: u8) -> Step<Next> {
         if !matches!(answer, b'S' | b'G' | b'N') {
             return Ok(Next::Carry);
         }
         self.answer(&[answer]).await?;
+        if answer == b'N' {
+            self.facts.declined.push(request);
+        }
         Ok(if answer == b'N' { Next::Greet } else { Next::Carry })
     }
 
@@ -278,7 +311,7 @@ impl Meeting<'_, '_> {
     /// TLS on both legs; the server first, so that nothing is promised that can't be kept.
     async fn open(&mut self, hello: Option<ClientHello>, direct: bool) -> Step<Next> {
         let name = hello.as_ref().and_then(|hello| hello.server_name.clone());
-        if self.mirrors()
+        if self.meets_server_first()
             && let Some(why) = self.open_server(name.as_deref()).await?
         {
             return self.pass(why, direct).await;
@@ -296,11 +329,9 @@ impl Meeting<'_, '_> {
         match shaken {
             Ok((stream, mut seen)) => {
                 self.ends.client = Some(stream);
-                let legs = self.watch.observer.legs();
-                let servers = legs.server.as_ref().and_then(|server| server.chain.first());
-                seen.has_servers_certificate = servers.is_some_and(|leaf| leaf.as_slice() == side.leaf());
                 seen.direct = direct;
-                legs.client = Some(seen);
+                self.watch.observer.legs().client = Some(seen);
+                self.compare_certificates();
                 self.watch.opened();
                 Ok(Next::Greet)
             }
@@ -310,7 +341,7 @@ impl Meeting<'_, '_> {
                     fault.kind = FaultKind::Version;
                 }
                 self.watch.observer.legs().client = Some(seen);
-                if self.shared.tls.pass_from_now_on(self.facts.peer.ip()) {
+                if is_ours(&fault.kind) && self.shared.tls.pass_from_now_on(self.facts.peer.ip()) {
                     self.watch.observer.legs().passed_through = Some(PassedThrough::ClientNeeds);
                 }
                 self.fail(fault)
@@ -327,7 +358,8 @@ impl Meeting<'_, '_> {
         let connector = &self.shared.tls.connector;
         let host = self.facts.host.clone();
         self.awaits(Some(Awaits::ServerTls));
-        let connecting = connector.connect(socket, &host, client_sni, Verify::Chain, self.facts.accepted);
+        let connecting =
+            connector.connect(socket, &host, client_sni, self.shared.tls.verify(), self.facts.accepted);
         let connected = if auto {
             match timeout(PATIENCE, connecting).await {
                 Ok(connected) => connected,
@@ -369,7 +401,7 @@ impl Meeting<'_, '_> {
                 self.ends.server = Some(stream);
                 Ok(None)
             }
-            Err(_) if auto => Ok(Some(PassedThrough::ServerFailed)),
+            Err(_) if auto && self.mirrors() => Ok(Some(PassedThrough::ServerFailed)),
             Err(refused) => {
                 let legs = self.watch.observer.legs();
                 (legs.server, legs.fault) = (Some(refused.seen), Some(refused.fault));
@@ -404,6 +436,17 @@ impl Meeting<'_, '_> {
         Ok(Next::Carry)
     }
 
+    /// Notes whether the client was shown the server's own certificate, once both legs have TLS.
+    fn compare_certificates(&mut self) {
+        let side = self.shared.tls.server_side();
+        let legs = self.watch.observer.legs();
+        let servers = legs.server.as_ref().and_then(|server| server.chain.first());
+        let same = side.zip(servers).is_some_and(|(side, leaf)| leaf.as_slice() == side.leaf());
+        if let Some(client) = &mut legs.client {
+            client.has_servers_certificate = same;
+        }
+    }
+
     fn fault(&self, kind: FaultKind) -> TlsFault {
         self.shared.tls.connector.fault(kind, &self.facts.host)
     }
@@ -428,6 +471,9 @@ impl Meeting<'_, '_> {
         }
         if self.shared.tls.config.client == ClientTls::VerifyFull {
             self.certificate_names_user()?;
+        }
+        if self.ends.server.as_ref().is_some_and(Stream::is_tls) {
+            return Ok(());
         }
         match self.shared.tls.config.server {
             ServerTls::Mirror | ServerTls::Disable => self.plain_server().await,
@@ -480,7 +526,7 @@ impl Meeting<'_, '_> {
             return over(Ending::Closed);
         };
         let connector = &self.shared.tls.connector;
-        let verify = Verify::of(self.shared.tls.config.server);
+        let verify = self.shared.tls.verify();
         let host = self.facts.host.clone();
         let asked = self.watch.observer.legs().client.as_ref().and_then(|client| client.server_name.clone());
         self.awaits(Some(Awaits::ServerTls));
@@ -494,6 +540,7 @@ impl Meeting<'_, '_> {
                 seen.direct = self.shared.tls.config.direct;
                 self.ends.server = Some(stream);
                 self.watch.observer.legs().server = Some(seen);
+                self.compare_certificates();
                 Ok(Ok(()))
             }
             Err(mut refused) => {
@@ -578,6 +625,15 @@ impl Meeting<'_, '_> {
         self.watch.put(Side::Server, answer.get(..count).unwrap_or_default());
         Ok(None)
     }
+}
+
+/// Whether a client's handshake may have failed because it met us and not the server: what is no TLS would have failed
+/// there, too.
+fn is_ours(kind: &FaultKind) -> bool {
+    matches!(
+        kind,
+        FaultKind::Alert(_) | FaultKind::Closed | FaultKind::Version | FaultKind::Cipher | FaultKind::Alpn
+    )
 }
 
 /// Whether a client offers nothing that we speak.

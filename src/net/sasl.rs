@@ -252,7 +252,9 @@ impl Exchange<'_, '_> {
                 }
                 return self.bridged(outcome, login, user).await;
             }
-            if let Some(Message { tag, body }) = take_message(&mut from_client) {
+            if bridge.hears_client()
+                && let Some(Message { tag, body }) = take_message(&mut from_client)
+            {
                 let mut whole = Vec::new();
                 put_message(&mut whole, tag, &body);
                 self.watch.look(Side::Client, &whole);

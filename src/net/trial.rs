@@ -18,7 +18,7 @@ use super::dial::Dialer;
 use super::endpoint::{PeerAddr, Stream};
 use super::message::{MAX_AHEAD, Message, take_message};
 use super::salted::SaltedKeys;
-use super::tls::{Login, Tls, Verify};
+use super::tls::{Login, Tls};
 
 /// What is known of the passwords of users; in practice of one.
 #[derive(Debug, Default)]
@@ -144,7 +144,7 @@ impl Way<'_> {
                 return None;
             }
         }
-        let verify = Verify::of(self.tls.config.server);
+        let verify = self.tls.verify();
         let socket = server.into_socket()?;
         let connecting = self.tls.connector.connect(socket, &reached.host, None, verify, began);
         let (server, seen) = connecting.await.ok()?;

@@ -286,6 +286,11 @@ impl Bridge {
         self.outcome.as_ref()
     }
 
+    /// Whether a message of the client is a part of this: what comes behind its proof waits for the outcome.
+    pub fn hears_client(&self) -> bool {
+        self.client.proof_fits().is_none()
+    }
+
     /// Whether the server leg is bound to its channel; `None` before the server has said what it offers.
     pub fn binds_server(&self) -> Option<bool> {
         self.server.binds()

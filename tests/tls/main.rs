@@ -10,6 +10,7 @@ mod support;
 
 mod bulk;
 mod files;
+mod intruders;
 mod keys;
 mod listener;
 mod row;

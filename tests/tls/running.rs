@@ -24,7 +24,7 @@ pub fn server() -> Server {
     Server::start(Version::V15, &plan())
 }
 
-fn plan() -> Plan {
+pub fn plan() -> Plan {
     Plan {
         hba: "host all all all scram-sha-256\n".into(),
         sql: "CREATE ROLE app LOGIN PASSWORD 'correct-pw-1'; CREATE DATABASE app OWNER app;".into(),

@@ -26,7 +26,7 @@ enum Far {
     Startup,
 }
 
-fn hello() -> rustls::ClientConnection {
+pub fn hello() -> rustls::ClientConnection {
     hello_for(b"postgresql")
 }
 

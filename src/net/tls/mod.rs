@@ -9,11 +9,10 @@ mod seen;
 mod server_leg;
 mod version_one;
 
-use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::Error;
 
@@ -32,7 +31,7 @@ pub(super) struct Tls {
     server_side: RwLock<Option<Arc<client_leg::ServerSide>>>,
     pub(super) connector: server_leg::Connector,
     /// Addresses of clients whose TLS is not opened any more, as it broke a login of theirs.
-    passed: Mutex<BTreeSet<IpAddr>>,
+    passed: Mutex<Vec<(Option<IpAddr>, Instant)>>,
 }
 
 impl Tls {
@@ -85,9 +84,17 @@ impl Tls {
         self.terminates() && self.config.client != ClientTls::Allow
     }
 
-    pub(super) fn has_passed(&self, client: Option<IpAddr>) -> bool {
-        let client = client.unwrap_or(IpAddr::from([127, 0, 0, 1]));
-        self.passed.lock().unwrap_or_else(PoisonError::into_inner).contains(&client)
+    /// What is verified of the server's certificate. Public authorities sign for anybody, so that their word is worth
+    /// nothing without the host's name.
+    pub(super) fn verify(&self) -> Verify {
+        let public = self.config.server_roots.as_ref().is_some_and(|roots| roots.are_systems());
+        if public || self.config.server == ServerTls::VerifyFull { Verify::Full } else { Verify::Chain }
+    }
+
+    fn has_passed(&self, client: Option<IpAddr>) -> bool {
+        let mut passed = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = passed.iter_mut().find(|(address, at)| *address == client && at.elapsed() < PASSED_KEPT);
+        known.map(|(_, at)| *at = Instant::now()).is_some()
     }
 
     /// From now on clients of this address are passed through. In `auto` alone: elsewhere TLS was
@@ -97,16 +104,22 @@ impl Tls {
             return false;
         }
         let mut passed = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
+        passed.retain(|(address, at)| *address != client && at.elapsed() < PASSED_KEPT);
         if passed.len() >= PASSED {
-            passed.pop_first();
+            let oldest = passed.iter().enumerate().min_by_key(|(_, (_, at))| *at).map(|(place, _)| place);
+            passed.swap_remove(oldest.unwrap_or_default());
         }
-        passed.insert(client.unwrap_or(IpAddr::from([127, 0, 0, 1])));
+        passed.push((client, Instant::now()));
         true
     }
 }
 
-/// Addresses remembered as needing passthrough: as many as an office has, 20 bytes each.
+/// Addresses remembered as needing passthrough: as many as an office has, 40 bytes each.
 const PASSED: usize = 1_024;
+
+/// How long after its last login an address is remembered: the next one that TLS of ours breaks is one too many, and what
+/// was broken may have been mended.
+const PASSED_KEPT: Duration = Duration::from_secs(3_600);
 
 /// A server that has agreed to TLS and then says nothing is given this long before `auto` passes its
 /// client through instead; the login deadline ends everything else.

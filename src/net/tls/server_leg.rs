@@ -17,7 +17,7 @@ use crate::handshake::Side;
 use crate::handshake::opened::{FaultKind, OpenedTls, TlsFault};
 use crate::net::endpoint::{Ahead, Socket, Stream};
 
-use super::config::{ServerTls, TlsConfig};
+use super::config::TlsConfig;
 use super::roots::Roots;
 use super::seen::{ALPN, Shown, facts, fault_of, now_unix, provider};
 use super::version_one::{self, Tls};
@@ -29,12 +29,6 @@ pub(in crate::net) enum Verify {
     Chain,
     /// The chain and the host's name.
     Full,
-}
-
-impl Verify {
-    pub(in crate::net) fn of(mode: ServerTls) -> Self {
-        if mode == ServerTls::VerifyFull { Self::Full } else { Self::Chain }
-    }
 }
 
 /// Begins TLS with servers.
@@ -207,7 +201,9 @@ impl Check {
         now: UnixTime,
     ) -> Result<(), Error> {
         let (Some(roots), Some(verifier)) = (&self.roots, &self.verifier) else { return Ok(()) };
-        if roots.has(leaf) {
+        // OpenSSL trusts a certificate that is among the roots only where it signed itself (no X509_V_FLAG_PARTIAL_CHAIN).
+        let signed_itself = |leaf: Certificate| leaf.self_issued;
+        if roots.has(leaf) && Certificate::parse(leaf.as_ref()).is_ok_and(signed_itself) {
             return version_one::within_time(leaf, now);
         }
         match verifier.verify_server_cert(leaf, intermediates, name, ocsp, now) {

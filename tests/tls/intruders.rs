@@ -1,0 +1,138 @@
+//! Clients that want more than they may: nothing of theirs reaches a server that has let pgwhy in.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+use crate::files::files;
+use crate::running::{plan, server};
+use crate::stalls::hello;
+use crate::support::DEADLINE;
+use crate::support::peer::{GSS_REQUEST, SSL_REQUEST, V3, message, startup};
+use crate::support::proxy::{Proxy, handshakes};
+use crate::support::server::{Plan, Server, Version};
+
+type Tls = rustls::StreamOwned<rustls::ClientConnection, TcpStream>;
+
+fn connect(proxy: &Proxy) -> TcpStream {
+    let stream = TcpStream::connect(proxy.addr).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream
+}
+
+/// TLS after an SSLRequest.
+fn over_tls(proxy: &Proxy) -> Tls {
+    let mut stream = connect(proxy);
+    stream.write_all(SSL_REQUEST).unwrap();
+    let mut answer = [0];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"S");
+    rustls::StreamOwned::new(hello(), stream)
+}
+
+/// The next message: its type and body.
+fn next(stream: &mut impl std::io::Read) -> Option<(u8, Vec<u8>)> {
+    let mut head = [0; 5];
+    stream.read_exact(&mut head).ok()?;
+    let mut body = vec![0; u32::from_be_bytes(head[1..].try_into().unwrap()) as usize - 4];
+    stream.read_exact(&mut body).ok()?;
+    Some((head[0], body))
+}
+
+/// Everything that comes until the end.
+fn rest(stream: &mut impl std::io::Read) -> Vec<u8> {
+    let mut all = Vec::new();
+    // An end without a close_notify is an end.
+    let _ = stream.read_to_end(&mut all);
+    all
+}
+
+/// A query whose effect can be seen afterwards.
+fn query() -> Vec<u8> {
+    message(b'Q', b"CREATE TABLE intruder ()\0")
+}
+
+/// Asks for a SCRAM login as `app`, up to the server's challenge; gives the nonce.
+fn begin(tls: &mut Tls) -> String {
+    tls.write_all(&startup(V3, &[("user", "app"), ("database", "app")])).unwrap();
+    let (tag, body) = next(tls).unwrap();
+    assert_eq!((tag, body[3]), (b'R', 10), "SCRAM is offered");
+    let first = b"n,,n=,r=of-an-intruder";
+    let length = u32::try_from(first.len()).unwrap().to_be_bytes();
+    tls.write_all(&message(b'p', &[b"SCRAM-SHA-256\0", &length[..], first].concat())).unwrap();
+    let (tag, body) = next(tls).unwrap();
+    assert_eq!((tag, body[3]), (b'R', 11), "a challenge");
+    let text = String::from_utf8(body[4..].to_vec()).unwrap();
+    text.split(',').next().unwrap().strip_prefix("r=").unwrap().to_owned()
+}
+
+/// pgwhy knows the password and could log in with it: nobody else may, with whatever they send behind.
+#[test]
+fn a_wrong_proof_gets_nobody_a_session() {
+    let server = server();
+    let known = format!("postgres://app:correct-pw-1@127.0.0.1:{}/app", server.port);
+    for ahead in [true, false] {
+        let mut proxy = Proxy::start(&known, &[]);
+        let mut tls = over_tls(&proxy);
+        let nonce = begin(&mut tls);
+        let last = format!("c=biws,r={nonce},p={}", BASE64.encode([0; 32]));
+        let proof = message(b'p', last.as_bytes());
+        let sent = if ahead { [proof, query()].concat() } else { proof };
+        tls.write_all(&sent).unwrap();
+        let (tag, body) = next(&mut tls).unwrap();
+        let said = String::from_utf8_lossy(&body).into_owned();
+        assert!(tag == b'E' && said.contains("C28P01\0"), "{said}");
+        assert!(said.contains("auth_failed"), "it is the server that refuses: {said}");
+        // The answer may overtake this.
+        let _ = tls.write_all(&query());
+        assert_eq!(rest(&mut tls), b"", "nothing follows a refusal");
+        drop(tls);
+        let seen = handshakes(&proxy.finish());
+        assert_eq!(seen[0]["cause"], "password_mismatch", "{}", seen[0]);
+        assert_eq!(seen[0]["server_error"]["sqlstate"], "28P01", "{}", seen[0]);
+        assert!(seen[0]["evidence"].to_string().contains("the server accepted it"), "{}", seen[0]);
+    }
+    let tables = "SELECT count(*) FROM pg_class WHERE relname = 'intruder'";
+    assert_eq!(server.sql_in("app", tables), "0");
+    let log = server.log_lines(0).join("\n");
+    assert!(log.contains("password authentication failed for user \"app\""), "the server knows of it: {log}");
+}
+
+/// Whoever asks a second time for what was declined, or asks inside TLS, is not carried around what TLS is for.
+#[test]
+fn a_second_request_for_encryption_leads_around_nothing() {
+    let trusting = Plan { hba: "host all all all trust\n".into(), ..plan() };
+    let server = Server::start(Version::V15, &trusting);
+    let own = files().fill("--tls-cert {good.crt} --tls-key {good.key}");
+    let modes = [
+        "--client-tls require",
+        "--client-tls require --server-tls require",
+        "--client-tls allow --server-tls require",
+        "--client-tls open --server-tls require",
+        "--server-tls require",
+    ];
+    for mode in modes {
+        let args: Vec<String> = format!("{mode} {own}").split(' ').map(str::to_owned).collect();
+        let upstream = format!("127.0.0.1:{}", server.port);
+        let proxy = Proxy::start(&upstream, &args);
+        let mut stream = connect(&proxy);
+        let mut answer = [0];
+        stream.write_all(GSS_REQUEST).unwrap();
+        stream.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"N", "{mode}");
+        stream.write_all(GSS_REQUEST).unwrap();
+        let said = rest(&mut stream);
+        assert!(said.starts_with(b"E"), "{mode}: {}", String::from_utf8_lossy(&said));
+        for request in [SSL_REQUEST, GSS_REQUEST] {
+            let mut tls = over_tls(&proxy);
+            tls.write_all(request).unwrap();
+            let said = rest(&mut tls);
+            assert!(said.starts_with(b"E"), "{mode}: {}", String::from_utf8_lossy(&said));
+        }
+        let outcomes: Vec<_> =
+            proxy.wait_handshakes(3, DEADLINE).iter().map(|seen| seen["outcome"].clone()).collect();
+        assert!(outcomes.len() == 3 && outcomes.iter().all(|outcome| *outcome == "failed"), "{outcomes:?}");
+    }
+}
