@@ -169,9 +169,13 @@ fn held_against(record: &Record, context: &Context<'_>, finding: Finding) -> Fin
                 .ask(&["--pg-version"]);
         }
         // What fails behind the authentication fails under any rule, but for a role that a wrong
-        // `trust` let through.
-        if finding.step == Step::SessionSetup && finding.cause != Cause::RoleMissing {
+        // `trust` let through; and so does a password under any line that asks for the stored one.
+        let behind = finding.step == Step::SessionSetup && finding.cause != Cause::RoleMissing;
+        if behind || fails_either_way(record, context, decision.verdict, seen, &finding) {
+            let line = decision.line.as_ref();
+            let line = line.map(|line| format!("{line} should decide: {}", rules.raw(line)));
             return finding
+                .and_maybe(line)
                 .and(format!("the server does not follow {}: not reloaded, or another file", rules.name));
         }
         if let Some(line) = by_address() {
@@ -281,6 +285,36 @@ fn follows(verdict: Verdict, seen: Seen) -> bool {
             Method::Oauth => seen == Seen::Oauth,
             Method::Trust | Method::Reject => false,
         },
+        _ => false,
+    }
+}
+
+/// Whether the login would fail for the same reason by the line of the file: both ask for the stored password, and
+/// what is wrong with it is known.
+fn fails_either_way(
+    record: &Record,
+    context: &Context<'_>,
+    verdict: Verdict,
+    seen: Seen,
+    finding: &Finding,
+) -> bool {
+    let by_line = matches!(verdict, Verdict::Asks(Method::Password | Method::Md5 | Method::ScramSha256));
+    let by_server = matches!(seen, Seen::Cleartext | Seen::Md5 | Seen::Scram);
+    if !by_line || !by_server {
+        return false;
+    }
+    let settled = proof::settle(record, context, finding.clone());
+    match settled.cause {
+        Cause::PasswordMissing | Cause::PasswordEmpty => true,
+        // A stored MD5 hash is of no use under SCRAM, and of use under the line.
+        Cause::PasswordDiffersOnServer if seen == Seen::Scram => {
+            verdict == Verdict::Asks(Method::ScramSha256)
+        }
+        Cause::PasswordMismatch
+        | Cause::PasswordDiffersOnServer
+        | Cause::RoleMissing
+        | Cause::RoleWithoutPassword
+        | Cause::PasswordExpired => settled.confidence == Confidence::Proven,
         _ => false,
     }
 }
@@ -441,7 +475,13 @@ fn no_entry(
         let line = line
             .map_or_else(String::new, |line| format!("{line} would match with TLS: {}", rules.raw(&line)));
         if declined {
-            return before.and(line).and("the client asked for TLS, and the server has none");
+            let mut finding = before.and(line).and("the client asked for TLS, and the server has none");
+            finding.cause = Cause::HbaNoEntry;
+            finding.confidence = if rules.changed { Confidence::Likely } else { Confidence::Proven };
+            finding.alternatives.clear();
+            return finding
+                .summary("only lines for TLS (hostssl) match this login, and TLS is off at the server")
+                .fix("turn TLS on at the server (ssl = on, with a certificate), or write host instead of hostssl, and reload");
         }
         let mut finding =
             Finding::proven(Step::AuthRequest, Cause::HbaRequiresTls, line).variant("client_never_asks");

@@ -47,7 +47,9 @@ pub(super) fn begin(shared: &Arc<Shared>, client: Socket, peer: PeerAddr, listen
             sink.attempt(facts.attempt(Observer::new(), Ending::Limit { which, value }, None));
             if let Ok(place) = Arc::clone(&shared.lingering).try_acquire_owned() {
                 tokio::spawn(async move {
-                    refuse(Stream::Plain(client), "53300", "pgwhy has reached a limit of connections").await;
+                    let mut word = Vec::new();
+                    fatal("53300", "pgwhy has reached a limit of connections").encode(&mut word);
+                    part(Ends { client: Some(Stream::Plain(client)), server: None }, word).await;
                     drop(place);
                 });
             }
@@ -67,20 +69,14 @@ async fn serve(shared: Arc<Shared>, client: Socket, mut facts: Facts, permit: Pe
         // A stopped peer may still read what was written before; nothing waits for it.
         Verdict::Ending(ending) => return give_up(&registry, facts, watch, ending),
         Verdict::Refused(ending, sqlstate, message) => {
+            let mut word = Vec::new();
+            fatal(sqlstate, message).encode(&mut word);
             give_up(&registry, facts, watch, ending);
-            drop(ends.server);
-            if let Some(client) = ends.client {
-                Box::pin(refuse(client, sqlstate, message)).await;
-            }
-            return;
+            return Box::pin(part(ends, word)).await;
         }
         Verdict::Told(ending) => {
             give_up(&registry, facts, watch, ending);
-            drop(ends.server);
-            if let Some(client) = ends.client {
-                Box::pin(part(client, &[])).await;
-            }
-            return;
+            return Box::pin(part(ends, Vec::new())).await;
         }
         Verdict::Settled(attention) => attention,
     };
@@ -347,17 +343,17 @@ async fn stay(shared: &Shared, mut client: Stream, mut server: Stream, mut watch
     Box::new(tail).ended(Totals::default());
 }
 
-/// Tells a client why it is turned away.
-async fn refuse(client: Stream, sqlstate: &str, message: &str) {
-    let mut error = Vec::new();
-    Backend::Error(ErrorFields::of_pgwhy(sqlstate, message.as_bytes(), None, "refuse")).encode(&mut error);
-    part(client, &error).await;
+/// What a client is told that is turned away.
+fn fatal<'a>(sqlstate: &'a str, message: &'a str) -> Backend<'a> {
+    Backend::Error(ErrorFields::of_pgwhy(sqlstate, message.as_bytes(), None, "refuse"))
 }
 
-/// Says a last word, and gives the client a moment to read that.
-async fn part(mut client: Stream, word: &[u8]) {
+/// Says a last word, and gives the client a moment to read that. The server hears nothing more.
+async fn part(ends: Ends, word: Vec<u8>) {
+    drop(ends.server);
+    let Some(mut client) = ends.client else { return };
     let farewell = async {
-        client.write_all(word).await?;
+        client.write_all(&word).await?;
         client.shutdown().await?;
         // Closing a socket that has unread bytes resets it, and the reset overtakes the message.
         let mut buffer = [0; 1024];

@@ -350,6 +350,38 @@ fn by_administrator() -> Vec<Phase> {
             )
             .says("in the server's own file"),
         )),
+        edited(
+            SCRAM,
+            "host all all 127.0.0.1/32 password\n",
+            app(
+                "quotes are wrong under the line, too",
+                "password_mismatch/quotes_kept proven",
+                "password_mismatch/quotes_kept proven",
+            )
+            .knows("r1ght-pass")
+            .sends("\"r1ght-pass\"")
+            .says("does not follow the given pg_hba.conf"),
+        ),
+        edited(
+            SCRAM,
+            "host all all 127.0.0.1/32 password\n",
+            app(
+                "a password that may be right under the line",
+                REJECTED,
+                "hba_not_reloaded/not_reloaded proven",
+            ),
+        ),
+        with_admin(edited(
+            SCRAM,
+            "host all all 127.0.0.1/32 password\n",
+            case(
+                "who does not exist does not exist under the line",
+                "ghost",
+                [],
+                REJECTED,
+                "role_missing/absent proven",
+            ),
+        )),
         with_admin(edited(
             OTHER,
             SCRAM,
