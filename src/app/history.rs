@@ -141,6 +141,7 @@ impl History {
                 before: Duration::ZERO,
                 lasted: attempt.elapsed,
                 outcome: *outcome,
+                user: report.client.user.clone(),
                 encrypted: attempt.record.is_client_encrypted(),
                 ended: *outcome == Outcome::Failed || (closed_early && !looks_logged_in(&attempt.record)),
                 cause: finding.as_ref().map(|finding| (finding.cause, finding.summary.clone())),

@@ -195,6 +195,8 @@ pub struct Earlier {
     pub lasted: Duration,
     /// What became of it.
     pub outcome: Outcome,
+    /// Whom it was for, where that was seen.
+    pub user: Option<String>,
     /// It was encrypted.
     pub encrypted: bool,
     /// It ended on its own (an opaque connection may still be open).

@@ -206,16 +206,38 @@ fn client_left(record: &Record, context: &Context<'_>, step: Step, at: Duration)
             demands::forbidden(record, context, step).unwrap_or_else(|| after_request(record, step))
         }
         Step::ScramServerFirst => after_server_first(record, waited),
-        Step::ScramServerFinal => Finding::likely(step, Cause::ServerSignatureInvalid, &evidence)
-            .or(&[Cause::ClientLeft])
-            .ask(&["the expected password"]),
-        Step::Gss => Finding::likely(step, Cause::GssFailed, &evidence)
-            .variant("unsupported_by_client")
-            .or(&[Cause::ClientLeft]),
+        Step::ScramServerFinal => {
+            return after_server_final(context, evidence, waited);
+        }
+        Step::Gss => {
+            return Finding::likely(step, Cause::GssFailed, evidence)
+                .variant("unsupported_by_client")
+                .or(&[Cause::ClientLeft]);
+        }
         Step::AuthRequest if !record.requests.is_empty() => obsolete_method(record),
         _ => return plain(record, step, evidence, at),
     };
     finding.and(evidence)
+}
+
+/// The client got the server's signature, and left before AuthenticationOk: it does not like the one, or waited too
+/// long for the other.
+fn after_server_final(context: &Context<'_>, evidence: String, waited: Duration) -> Finding {
+    let right = context.server_signature_fits == Some(true);
+    if right || waited >= A_WHILE {
+        let seconds = waited.as_secs_f64();
+        return Finding::possible(Step::SessionSetup, Cause::ClientLeft, evidence)
+            .and_maybe(
+                right.then(|| "the server's signature is right: it fits the expected password".to_owned()),
+            )
+            .or(if right { &[] } else { &[Cause::ServerSignatureInvalid] })
+            .summary(format!(
+                "the client gave up waiting for the server {seconds:.1} s after the password was accepted"
+            ));
+    }
+    Finding::likely(Step::ScramServerFinal, Cause::ServerSignatureInvalid, evidence)
+        .or(&[Cause::ClientLeft])
+        .ask(&["the expected password"])
 }
 
 fn plain(record: &Record, step: Step, evidence: String, at: Duration) -> Finding {
@@ -292,7 +314,16 @@ fn after_request(record: &Record, step: Step) -> Finding {
     }
     if step == Step::SaslMechanism && record.offers(b"SCRAM-SHA-256-PLUS") && record.tls.is_none() {
         let evidence = "SCRAM-SHA-256-PLUS was offered on a connection without TLS, and the client left";
-        return Finding::proven(step, Cause::PlusOverPlaintext, evidence);
+        let proven = Finding::proven(step, Cause::PlusOverPlaintext, evidence);
+        match recognise(record) {
+            Some(driver) if driver.name == "libpq" => return proven,
+            // Others don't mind the offer, and leave for want of a password.
+            Some(_) => {}
+            None => {
+                return Finding { confidence: Confidence::Likely, ..proven }
+                    .or(&[Cause::PasswordMissing, Cause::ClientLeft]);
+            }
+        }
     }
     let scram = record.offers(b"SCRAM-SHA-256") || record.offers(b"SCRAM-SHA-256-PLUS");
     if !record.mechanisms.is_empty() && !scram {
@@ -336,6 +367,9 @@ fn lacks_method(record: &Record, step: Step) -> Option<Finding> {
             .fix("upgrade the driver: node-postgres knows SCRAM since 7.9.0 (`npm install pg@latest`)")
     })
 }
+
+/// A client that dislikes a signature leaves within milliseconds.
+const A_WHILE: Duration = Duration::from_millis(900);
 
 /// What a program needs to find that it has no password, and its goodbye to arrive here.
 const AT_ONCE: Duration = Duration::from_millis(100);

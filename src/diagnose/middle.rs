@@ -27,6 +27,10 @@ enum Meaning {
     Slow,
     /// No server connection came free.
     Waited,
+    /// Either the password or the database is wrong.
+    Password,
+    /// A message can't be read: of a protocol version that it does not know, if the client has asked for one.
+    Unread,
 }
 
 struct Known {
@@ -39,11 +43,11 @@ const fn known(product: &'static str, part: &'static str, meaning: Meaning) -> K
     Known { product, part, meaning }
 }
 
-use Meaning::{Parameter, Refused, Slow, Sni, UserForm, Waited, WantsTls};
+use Meaning::{Parameter, Password, Refused, Slow, Sni, Unread, UserForm, Waited, WantsTls};
 
 /// Texts by product, from their sources: pgbouncer `client.c`, `objects.c`, `janitor.c`; Supavisor
 /// `lib/supavisor/errors`; Neon `proxy/src`; the managed services' own words.
-const TEXTS: [Known; 45] = [
+const TEXTS: [Known; 47] = [
     known("PgBouncer", "no such database", Refused("no_such_database")),
     known("PgBouncer", "\" is disabled", Refused("blocked")),
     known("PgBouncer", "no such user", Refused("no_such_user")),
@@ -62,6 +66,7 @@ const TEXTS: [Known; 45] = [
     known("PgBouncer", "unsupported startup parameter", Parameter),
     known("PgBouncer", "unsupported options startup parameter", Parameter),
     known("PgBouncer", "SSL required", WantsTls),
+    known("PgBouncer", "bad packet header", Unread),
     known("Supavisor", "(ESSLREQUIRED)", WantsTls),
     known("Supavisor", "(ENOIDENTIFIER)", Sni),
     known("Supavisor", "(ENOTFOUND)", UserForm("tenant_suffix")),
@@ -79,12 +84,13 @@ const TEXTS: [Known; 45] = [
     known("Neon", "Too many connections to this endpoint", Refused("limit")),
     known("Neon", "Control plane request failed", Refused("suspended")),
     known("Neon", "endpoint is disabled", Refused("suspended")),
+    known("Neon", "endpoint has been disabled", Refused("suspended")),
     known("Neon", "exceeded the compute time quota", Refused("suspended")),
     known("Azure", "SSL connection is required", WantsTls),
     known("Azure", "<username@hostname>", UserForm("azure_at_server")),
     known("RDS Proxy", "has no credentials for the role", Refused("credentials_lookup")),
     known("RDS Proxy", "IAM authentication failed for the role", Refused("credentials_lookup")),
-    known("PgDog", "is wrong, or the database does not exist", Refused("no_such_user")),
+    known("PgDog", "is wrong, or the database does not exist", Password),
     known("Odyssey", "failed to connect to remote server", Refused("server_login_failed")),
     known("pgcat", "AllServersDown", Refused("server_login_failed")),
     known("pgcat", "Pool down", Refused("server_login_failed")),
@@ -104,13 +110,12 @@ pub(super) fn refusal(record: &Record, error: &ErrorSeen, context: &Context<'_>)
     }
     let judged = matches!(step, Step::Password | Step::Md5 | Step::ScramClientFinal);
     let found = TEXTS.iter().find(|known| contains(message, known.part.as_bytes()));
-    let Some(found) = found else {
-        // A wrong password is judged by what the client sent, whoever refused it.
-        if judged && is_about_passwords(error) && context.judgement.is_some_and(Judgement::tells) {
-            return None;
-        }
-        return Some(unknown(step, error));
-    };
+    let of_password = found.is_none_or(|known| matches!(known.meaning, Password));
+    // A wrong password is judged by what the client sent, whoever refused it.
+    if of_password && judged && is_about_passwords(error) && context.judgement.is_some_and(Judgement::tells) {
+        return None;
+    }
+    let Some(found) = found else { return Some(unknown(step, error)) };
     let evidence = "the error has no file, line and routine: no PostgreSQL server wrote it";
     let refused = |cause, confidence| {
         Finding::new(step, cause, confidence, said(error)).and(evidence).summary(format!(
@@ -128,12 +133,34 @@ pub(super) fn refusal(record: &Record, error: &ErrorSeen, context: &Context<'_>)
             .fix("look at SHOW POOLS and SHOW SERVERS in PgBouncer's console, and at its log: end what holds connections, or mend its way to the server"),
         WantsTls => proven(Cause::HbaRequiresTls),
         Parameter => proven(Cause::StartupParameterRefused).variant("pooler_unsupported"),
+        UserForm(variant) if has_form(record, variant) => refused(Cause::MiddleRefused, Confidence::Likely)
+            .variant("no_such_user")
+            .or(&[Cause::UserNameFormat])
+            .and("the user's name has the form that is wanted")
+            .fix("check that name and host belong together (project, region and pooler as the provider's console shows them), and that the project is not paused"),
         UserForm(variant) => proven(Cause::UserNameFormat).variant(variant),
+        Password => refused(Cause::MiddleRefused, Confidence::Likely)
+            .or(&[Cause::PasswordRejected, Cause::DatabaseMissing, Cause::RoleMissing])
+            .ask(&["the expected password"]),
+        Unread if record.startup.as_ref().is_some_and(|startup| startup.version > PROTOCOL_3_0) => {
+            refused(Cause::ProtocolVersionUnsupported, Confidence::Likely)
+                .variant("too_new")
+                .and("the client asked for a newer protocol than 3.0, and releases of before can't read such a startup packet")
+                .or(&[Cause::MiddleRefused])
+                .fix("set max_protocol_version=3.0 in the client's connection string, or upgrade the pooler")
+        }
+        Unread => return Some(unknown(step, error)),
         Sni => proven(Cause::SniRequired),
         Slow => {
             Finding::likely(step, Cause::AuthTimeout, said(error)).and(evidence).or(&[Cause::MiddleRefused])
         }
     })
+}
+
+/// Whether the user's name has the form that a product asks for.
+fn has_form(record: &Record, variant: &str) -> bool {
+    let mark = if variant == "tenant_suffix" { b'.' } else { b'@' };
+    record.user().is_some_and(|user| user.contains(&mark))
 }
 
 /// Whether a pooler refuses what the client sent. PgBouncer has two texts of its own for that (`client.c`), and
@@ -162,6 +189,11 @@ fn unknown(step: Step, error: &ErrorSeen) -> Finding {
     }
     let finding = Finding::likely(step, Cause::MiddleRefused, said(error))
         .and("the error has no file, line and routine: no PostgreSQL server wrote it");
+    let finding = match error.sqlstate() {
+        "53300" => return finding.variant("limit"),
+        "57P01" => return finding.variant("shutting_down"),
+        _ => finding,
+    };
     match step {
         Step::Password | Step::Md5 | Step::ScramClientFinal => {
             finding.or(&[Cause::PasswordRejected, Cause::RoleMissing]).ask(&["the expected password"])
@@ -169,3 +201,5 @@ fn unknown(step: Step, error: &ErrorSeen) -> Finding {
         _ => finding,
     }
 }
+
+const PROTOCOL_3_0: u32 = 3 << 16;

@@ -91,7 +91,7 @@ fn diagnose_whole(record: &Record, context: &Context<'_>) -> Diagnosis {
 fn settled(record: &Record, context: &Context<'_>, finding: Finding) -> Finding {
     let finding = rules::settle(record, context, finding);
     let finding = opened::bridged(record, proof::settle(record, context, finding));
-    opened::between(record, context, finding)
+    password::name_too_long(record, opened::between(record, context, finding))
 }
 
 /// The server said why it refused.

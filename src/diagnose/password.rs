@@ -6,6 +6,7 @@ use crate::handshake::record::ErrorSeen;
 use crate::handshake::{Record, Side, Step};
 use crate::password::{Fit, Variant, token as cloud_token};
 
+use super::admin::NAME_BYTES;
 use super::context::Context;
 use super::departure;
 use super::middle;
@@ -47,6 +48,30 @@ pub(super) fn refusal(record: &Record, error: &ErrorSeen, context: &Context<'_>)
     judged(record, error, context).unwrap_or_else(|| rejected(record, error, context))
 }
 
+/// Under MD5 the client hashes the whole name, and the server what it keeps of it: no password can fit
+/// (`ProcessStartupPacket` cuts names, NAMEDATALEN).
+pub(super) fn name_too_long(record: &Record, finding: Finding) -> Finding {
+    let length = record.user().map_or(0, <[u8]>::len);
+    let refused = matches!(
+        finding.cause,
+        Cause::PasswordRejected | Cause::PasswordMismatch | Cause::PasswordDiffersOnServer
+    );
+    if finding.step != Step::Md5 || !refused || length <= NAME_BYTES {
+        return finding;
+    }
+    let mut long = Finding::likely(
+        Step::Md5,
+        Cause::PasswordRejected,
+        format!(
+            "the user's name has {length} bytes, of which the server keeps {NAME_BYTES}: the client's MD5 response is made with all of them, and the stored hash with what was kept"
+        ),
+    );
+    long.evidence.extend(finding.evidence);
+    long.or(&[finding.cause, Cause::RoleMissing])
+        .summary("the user's name is too long for MD5: no password can fit")
+        .fix("use a role whose name has at most 63 bytes, or SCRAM (password_encryption = scram-sha-256, and set the password again)")
+}
+
 /// Whether a variant is the password changed, or something else in its place.
 fn is_mutation(variant: Variant) -> bool {
     !variant.is_literal()
@@ -67,11 +92,18 @@ fn judged(record: &Record, error: &ErrorSeen, context: &Context<'_>) -> Option<F
     let finding = match &judgement.fit {
         Fit::Empty => Finding::proven(step, Cause::PasswordEmpty, &judgement.explanation),
         Fit::Expected => {
+            let unexpanded =
+                judgement.alternatives.iter().any(|variant| variant.id() == "variable_unexpanded");
+            let differs = Cause::PasswordDiffersOnServer;
             // `clientcert=verify-full` looks at the certificate behind the password, and refuses in its name.
-            let finding = match shows_certificate(record) {
-                false => Finding::proven(step, Cause::PasswordDiffersOnServer, &judgement.explanation),
-                true => Finding::likely(step, Cause::PasswordDiffersOnServer, &judgement.explanation)
-                    .or(&[Cause::ClientCertRejected]),
+            let finding = match (shows_certificate(record), unexpanded) {
+                (true, _) => {
+                    Finding::likely(step, differs, &judgement.explanation).or(&[Cause::ClientCertRejected])
+                }
+                (false, true) => Finding::likely(step, differs, &judgement.explanation)
+                    .or(&[Cause::PasswordMismatch])
+                    .and("the password holds the name of another variable of the same file: its value may have been meant"),
+                (false, false) => Finding::proven(step, differs, &judgement.explanation),
             };
             finding
                 .summary(format!("the client sent exactly the password of {source}; the server has another one for this role, or none that it takes (no password, an expired one, no such role)"))

@@ -9,7 +9,7 @@ use crate::serverlog::{self, State};
 
 use super::context::Context;
 use super::postgres::{HbaRefusal, Replication, contains, hba_refusal, replication, without_name};
-use super::{Cause, Finding, Leg};
+use super::{Cause, Confidence, Finding, Leg};
 
 /// The server refused before it asked for anything: no password was looked at.
 pub(super) fn before_request(record: &Record, error: &ErrorSeen, context: &Context<'_>) -> Finding {
@@ -171,6 +171,16 @@ fn no_entry(record: &Record, error: &ErrorSeen, context: &Context<'_>) -> Findin
             .ask(&["--hba", "--admin"]);
     }
     let finding = Finding::likely(Step::AuthRequest, Cause::HbaNoEntry, said(error));
+    let over_tls = context.earlier.filter(|earlier| {
+        earlier.encrypted
+            && earlier.user == record.user().map(text)
+            && matches!(earlier.cause, Some((Cause::HbaNoEntry, _)))
+    });
+    let finding = match over_tls {
+        Some(earlier) => Finding { confidence: Confidence::Proven, ..finding }
+            .and(format!("over TLS no line matched either ({})", earlier.id)),
+        None => finding,
+    };
     // pg_getnameinfo_all's name for a Unix socket, in every language.
     let socket = context.server_is_local && contains(error.get(b'M').unwrap_or_default(), b"[local]");
     let finding = if server_declined {
@@ -179,6 +189,8 @@ fn no_entry(record: &Record, error: &ErrorSeen, context: &Context<'_>) -> Findin
         finding
             .and("pgwhy reached the server over its Unix socket, where only local lines match")
             .fix("add a local line for this user and database to pg_hba.conf, then SELECT pg_reload_conf()")
+    } else if over_tls.is_some() {
+        finding
     } else {
         finding.or(&[if encrypted { Cause::HbaForbidsTls } else { Cause::HbaRequiresTls }])
     };

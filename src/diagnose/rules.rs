@@ -546,11 +546,25 @@ fn nearest(rules: &Sheet<'_>, connection: &Connection, decisions: &[&Decision]) 
         let rule = rules.file.rule(line);
         rule.is_some_and(|rule| rule.users.iter().any(|user| user.token.is_keyword("all")))
     };
+    let names_database = |line: &RuleRef| {
+        let rule = rules.file.rule(line);
+        rule.is_some_and(|rule| rule.databases.iter().any(|name| name.token.text == connection.database))
+    };
+    // The lines for replication that every new cluster has are for no database.
+    let is_for_databases = |line: &RuleRef| {
+        let rule = rules.file.rule(line);
+        rule.is_none_or(|rule| !rule.databases.iter().all(|name| name.token.is_keyword("replication")))
+    };
+    let plain = connection.replication == Replication::None;
     let among = |close: &dyn Fn(&RuleRef) -> bool| {
         let passed_over = decisions.iter().flat_map(|decision| &decision.passed_over);
+        let passed_over = passed_over.filter(|(line, _)| !plain || is_for_databases(line));
         passed_over.filter(|(line, _)| close(line)).filter_map(|(_, because)| rank(because)).max()
     };
-    let best = among(&names_user).or_else(|| among(&names_all)).or_else(|| among(&|_| true));
+    let best = among(&names_user)
+        .or_else(|| among(&names_database))
+        .or_else(|| among(&names_all))
+        .or_else(|| among(&|_| true));
     best.map(|(_, variant)| variant)
 }
 

@@ -30,6 +30,10 @@ pub(super) fn masked(record: &Record, context: &Context<'_>) -> Option<Finding> 
     if !failed || !earlier.encrypted || here_encrypted || earlier.before > MOMENTS {
         return None;
     }
+    // Whom no line lets in over TLS either is refused for the same reason twice.
+    if matches!(earlier.cause, Some((Cause::HbaNoEntry | Cause::HbaReject, _))) {
+        return None;
+    }
     let first = match &earlier.cause {
         Some((_, summary)) => format!("the first attempt ({}) failed: {summary}", earlier.id),
         None => format!(
@@ -39,10 +43,16 @@ pub(super) fn masked(record: &Record, context: &Context<'_>) -> Option<Finding> 
             earlier.before.as_secs_f64() * 1e3
         ),
     };
+    // What is seen of an opaque one is that it ended.
+    let seen = earlier.outcome == Outcome::Failed && earlier.user == record.user().map(text);
+    let finding = match seen {
+        true => Finding::proven(Step::AuthRequest, Cause::RetryMasksFailure, first),
+        false => Finding::likely(Step::AuthRequest, Cause::RetryMasksFailure, first)
+            .or(&[Cause::HbaRequiresTls, Cause::HbaNoEntry]),
+    };
     Some(
-        Finding::likely(Step::AuthRequest, Cause::RetryMasksFailure, first)
+        finding
             .summary("this is the driver's second attempt, without TLS; its error hides why the first one, over TLS, failed")
-            .or(&[Cause::HbaRequiresTls, Cause::HbaNoEntry])
             .fix("put sslmode=require into the connection string: then the first error is the one you see"),
     )
 }

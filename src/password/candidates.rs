@@ -358,7 +358,7 @@ impl Candidates {
             expected.map_or(&[][..], |e| &e.other_variables[..]).iter().map(|(name, _)| name.as_str());
         let others = others.filter(|name| {
             let name = name.to_ascii_uppercase();
-            ["PASS", "SECRET", "PWD", "TOKEN"].iter().any(|word| name.contains(word))
+            ["PASS", "SECRET", "PW", "TOKEN"].iter().any(|word| name.contains(word))
         });
         let mut names: Vec<&str> = Vec::new();
         for name in own.chain(USUAL_NAMES).chain(others.take(MAX_PREVIOUS)) {

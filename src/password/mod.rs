@@ -43,6 +43,17 @@ pub struct Expected {
     pub previous: Vec<Secret<String>>,
 }
 
+impl Expected {
+    /// Whether the password holds the name of another variable where that one's value may have been meant.
+    fn names_variable(&self) -> bool {
+        let password = self.password.expose();
+        self.other_variables.iter().any(|(name, _)| {
+            let forms = [format!("${name}"), format!("${{{name}"), format!("%{name}%")];
+            forms.iter().any(|form| password.contains(form))
+        })
+    }
+}
+
 /// What a client sent in answer to a password request. Its `Debug` shows no secret.
 #[derive(Clone, Copy)]
 pub enum Exchange<'a> {
@@ -277,14 +288,11 @@ fn fitting(
         explanation.push_str("; ");
         explanation.push_str(note);
     }
-    Judgement {
-        fit,
-        against_expected: expected.is_some(),
-        tried,
-        untested: 0,
-        alternatives: candidate.also.clone(),
-        explanation,
+    let mut alternatives = candidate.also.clone();
+    if candidate.what == What::Expected && expected.is_some_and(Expected::names_variable) {
+        alternatives.push(Variant::VariableUnexpanded);
     }
+    Judgement { fit, against_expected: expected.is_some(), tried, untested: 0, alternatives, explanation }
 }
 
 fn nothing(expected: Option<&Expected>, probe: &Probe<'_>, tried: usize, untested: usize) -> Judgement {

@@ -75,10 +75,14 @@ fn short_error(wire: &mut Wire, sqlstate: &str, text: &str) -> std::io::Result<(
 
 /// Asks for an MD5 response, and refuses like PgBouncer.
 fn passed_on(wire: &mut Wire, text: &str) -> std::io::Result<()> {
+    passed_on_as(wire, "08P01", text)
+}
+
+fn passed_on_as(wire: &mut Wire, sqlstate: &str, text: &str) -> std::io::Result<()> {
     wire.read_packet()?;
     wire.send(&message(b'R', b"\0\0\0\x05salt"))?;
     wire.read_message()?;
-    wire.send(&message(b'E', format!("SFATAL\0C08P01\0M{text}\0\0").as_bytes()))
+    wire.send(&message(b'E', format!("SFATAL\0C{sqlstate}\0M{text}\0\0").as_bytes()))
 }
 
 /// Asks for the password in clear, and accepts it.
@@ -109,6 +113,33 @@ fn gateways() -> Vec<Row> {
                 middle("auth_request", "no_such_user|-")
                     .or(failed("auth_request", "user_name_format").variant("tenant_suffix").provable()),
             ),
+        gateway("Supavisor does not know a tenant whose name has the right form", |wire| {
+            short_error(wire, "XX000", "(ENOTFOUND) tenant/user postgres.abcdef not found")
+        })
+        .user("postgres.abcdef")
+        .expect(middle("auth_request", "no_such_user").confidence("likely").alternative("user_name_format")),
+        gateway("PgDog refuses a password with quotes", |wire| {
+            passed_on_as(wire, "28000", "password for user \"app\" and database \"app\" is wrong, or the database does not exist")
+        })
+        .password("\"correct-pw-7Q\"")
+        .knows(RIGHT)
+        .expect(failed("md5", "password_mismatch").variant("quotes_kept").proven().sqlstate("28000")),
+        gateway("PgDog refuses a password that nobody knows", |wire| {
+            passed_on_as(wire, "28000", "password for user \"app\" and database \"app\" is wrong, or the database does not exist")
+        })
+        .expect(failed("md5", "middle_refused").unproven().alternative("password_rejected")),
+        gateway("a gateway is full, in words of its own", |wire| short_error(wire, "53300", "come back later"))
+            .expect(middle("auth_request", "limit").confidence("likely")),
+        gateway("Neon's endpoint is disabled", |wire| {
+            short_error(wire, "XX000", "The endpoint has been disabled. Enable it using the Neon API and retry.")
+        })
+        .expect(middle("auth_request", "suspended")),
+        gateway("PgBouncer can't read the startup packet of protocol 3.2", |wire| {
+            short_error(wire, "08P01", "bad packet header: '0000002400030002'")
+        })
+        .by(Who::Psycopg)
+        .option("max_protocol_version", "3.2")
+        .expect(failed("auth_request", "protocol_version_unsupported").variant("too_new").unproven()),
         gateway("Supavisor is full", |wire| {
             short_error(wire, "XX000", "(EMAXCONN) max client connections reached, limit: 200")
         })

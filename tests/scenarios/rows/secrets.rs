@@ -417,6 +417,15 @@ fn methods() -> Vec<Row> {
                 wire.read_to_end().map(drop)
             }))
             .expect(failed("sasl_mechanism", "plus_over_plaintext").provable()),
+        row("SCRAM-SHA-256-PLUS is offered in plaintext to a driver that does not mind, and has no password")
+            .by(Who::Pgjdbc)
+            .no_password()
+            .at(At::Fake(|wire| {
+                wire.read_packet()?;
+                wire.message(b'R', b"\0\0\0\x0aSCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0")?;
+                wire.read_to_end().map(drop)
+            }))
+            .expect(failed("sasl_mechanism", "password_missing").unproven()),
     ]
 }
 
@@ -507,6 +516,9 @@ fn client_settings() -> Vec<Row> {
 
 const FIRST: &[u8] = b"n,,n=,r=fyko+d2lbbFgONRv9qkxdawL";
 
+/// The nonce of it.
+const NONCE: &[u8] = b"fyko+d2lbbFgONRv9qkxdawL";
+
 fn begin_scram(wire: &mut Wire) -> std::io::Result<()> {
     wire.startup(V3, &[("user", "app_scram"), ("database", "d_scram")])?;
     wire.read_until(b'R').map(drop)
@@ -586,6 +598,28 @@ fn scram_exchanges() -> Vec<Row> {
             .password(RIGHT)
             .knows(RIGHT)
             .expect(failed("scram_server_final", "server_signature_invalid").provable()),
+        row("a client has the server's signature, waits for AuthenticationOk and gives up")
+            .at(At::Fake(|wire| {
+                wire.read_packet()?;
+                wire.message(b'R', b"\0\0\0\x0aSCRAM-SHA-256\0\0")?;
+                wire.read_message()?;
+                wire.message(b'R', &[b"\0\0\0\x0br=", NONCE, b"srv,s=QSXCR+Q6sek8bf92,i=4096"].concat())?;
+                wire.read_message()?;
+                wire.message(b'R', b"\0\0\0\x0cv=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=")?;
+                wire.read_to_end().map(drop)
+            }))
+            .by(Who::Raw(|wire| {
+                begin_scram(wire)?;
+                send_first(wire, FIRST)?;
+                wire.read_until(b'R')?;
+                let last =
+                    [b"c=biws,r=", NONCE, b"srv,p=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="].concat();
+                wire.message(b'p', &last)?;
+                wire.read_until(b'R')?;
+                std::thread::sleep(std::time::Duration::from_millis(1_100));
+                Ok(())
+            }))
+            .expect(failed("session_setup", "client_left").possible()),
         row("a client stops after the request until the server gives up")
             .at(At::Impatient)
             .by(Who::Raw(|wire| {
@@ -593,6 +627,28 @@ fn scram_exchanges() -> Vec<Row> {
                 wire.read_to_end().map(drop)
             }))
             .expect(failed("sasl_mechanism", "auth_timeout").confidence("proven|likely|possible")),
+        row("a client has the server's signature, waits for AuthenticationOk and gives up")
+            .at(At::Fake(|wire| {
+                wire.read_packet()?;
+                wire.message(b'R', b"\0\0\0\x0aSCRAM-SHA-256\0\0")?;
+                wire.read_message()?;
+                wire.message(b'R', &[b"\0\0\0\x0br=", NONCE, b"srv,s=QSXCR+Q6sek8bf92,i=4096"].concat())?;
+                wire.read_message()?;
+                wire.message(b'R', b"\0\0\0\x0cv=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=")?;
+                wire.read_to_end().map(drop)
+            }))
+            .by(Who::Raw(|wire| {
+                begin_scram(wire)?;
+                send_first(wire, FIRST)?;
+                wire.read_until(b'R')?;
+                let last =
+                    [b"c=biws,r=", NONCE, b"srv,p=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="].concat();
+                wire.message(b'p', &last)?;
+                wire.read_until(b'R')?;
+                std::thread::sleep(std::time::Duration::from_millis(1_100));
+                Ok(())
+            }))
+            .expect(failed("session_setup", "client_left").possible()),
         row("a client stops after the request until we give up")
             .args(&["--login-timeout", "3s"])
             .by(Who::Raw(|wire| {
