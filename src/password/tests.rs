@@ -254,6 +254,22 @@ fn explanation_reads_like_the_specification() {
 }
 
 #[test]
+fn a_password_that_names_another_variable_may_be_the_mistake_itself() {
+    for (password, named) in [
+        ("pre-$ADMIN_PASSWORD", true),
+        ("${ADMIN_PASSWORD:-x}", true),
+        ("%ADMIN_PASSWORD%", true),
+        ("ADMIN_PASSWORD", false),
+        ("pa$$word", false),
+    ] {
+        let sent = play(password.as_bytes());
+        let judgement = judge(Some(&expected(password)), USER, &sent.scram(), Budget::default());
+        assert_eq!(id(&judgement.fit), "expected", "{password}");
+        assert_eq!(judgement.alternatives.contains(&Variant::VariableUnexpanded), named, "{password}");
+    }
+}
+
+#[test]
 fn without_an_expected_password() {
     for (sent, claim) in [
         ("", "empty"),
