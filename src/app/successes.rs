@@ -74,9 +74,13 @@ impl Successes {
     pub(super) fn add(&mut self, database: Option<String>, success: Success) {
         let key = (success.user.clone(), database);
         self.last = Some(success.clone());
-        if self.by_login.len() < SUCCESSES || self.by_login.contains_key(&key) {
-            self.by_login.insert(key, success);
+        if self.by_login.len() >= SUCCESSES && !self.by_login.contains_key(&key) {
+            let oldest = self.by_login.iter().min_by_key(|(_, success)| success.at);
+            if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
+                self.by_login.remove(&oldest);
+            }
         }
+        self.by_login.insert(key, success);
     }
 
     /// The last one of the same user and database.

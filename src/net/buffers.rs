@@ -5,6 +5,8 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use zeroize::Zeroize as _;
+
 /// Buffers that nobody uses now.
 #[derive(Debug, Default)]
 pub(super) struct Buffers {
@@ -22,7 +24,7 @@ impl Buffers {
     /// above all, does not wait in it for the next.
     pub(super) fn give(&self, mut buffer: Vec<u8>, used: usize) {
         if let Some(used) = buffer.get_mut(..used) {
-            used.fill(0);
+            used.zeroize();
         }
         if buffer.len() != BUFFER {
             return;

@@ -1,9 +1,11 @@
 //! Reaching the server as libpq does: every host, every address of it, in order.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -152,7 +154,21 @@ impl Dialer {
             elapsed: started.elapsed(),
             result: result.as_ref().map(|_| ()).map_err(|error| *error),
         });
-        result.ok().map(|socket| Reached { socket, host: String::new(), addr })
+        result.ok().map(|socket| Reached { socket, host: self.host_of(&addr), addr })
+    }
+
+    /// The host that an address of before is of, as configured.
+    fn host_of(&self, addr: &PeerAddr) -> String {
+        let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_of = |host: &&UpstreamHost| match (addr, host.hostaddr.or_else(|| host.name.parse().ok())) {
+            (PeerAddr::Tcp(addr), _) if addr.port() != host.port => false,
+            (PeerAddr::Tcp(addr), Some(ip)) => addr.ip() == ip,
+            (PeerAddr::Tcp(addr), None) => {
+                names.get(&host.name).is_some_and(|(_, ips)| ips.contains(&addr.ip()))
+            }
+            (PeerAddr::Unix(path), _) => path.as_deref() == host.socket_path().as_deref(),
+        };
+        self.upstream.hosts.iter().find(is_of).map(|host| host.name.clone()).unwrap_or_default()
     }
 
     async fn addresses(&self, host: &UpstreamHost) -> Result<Vec<PeerAddr>, DialError> {
@@ -197,7 +213,7 @@ impl Dialer {
         let dialled = async {
             Ok(match addr {
                 PeerAddr::Tcp(addr) => Socket::Tcp(TcpStream::connect(addr).await?),
-                PeerAddr::Unix(Some(path)) => Socket::Unix(UnixStream::connect(path).await?),
+                PeerAddr::Unix(Some(path)) => Socket::Unix(UnixStream::connect(in_kernel(path)).await?),
                 PeerAddr::Unix(None) => return Err(io::ErrorKind::NotFound.into()),
             })
         };
@@ -306,6 +322,15 @@ fn is_same(own: &PeerAddr, addr: &PeerAddr) -> bool {
 /// logins the look-ups and is still over before anybody has waited for a DNS change.
 const NAME_KEPT: Duration = Duration::from_secs(1);
 
+/// A socket's path as the kernel has it: what libpq writes with `@` begins with a zero byte there
+/// (`UNIXSOCK_PATH`, `is_unixsock_path`).
+fn in_kernel(path: &Path) -> PathBuf {
+    match path.as_os_str().as_bytes().strip_prefix(b"@") {
+        Some(name) => PathBuf::from(OsString::from_vec([b"\0", name].concat())),
+        None => path.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -351,6 +376,22 @@ mod tests {
         let dialer = Dialer::new(one("127.0.0.1", own.port()), vec![PeerAddr::Tcp(own)]);
         assert!(dialer.dial(Instant::now(), &mut attempts).await.is_none());
         assert_eq!(attempts[0].result, Err(DialError::Loop));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_socket_without_a_file_is_reached() {
+        use std::os::linux::net::SocketAddrExt as _;
+        let directory = format!("@pgwhy-test-{}", std::process::id());
+        let name = format!("{}/.s.PGSQL.5432", &directory[1..]);
+        let address = std::os::unix::net::SocketAddr::from_abstract_name(name).unwrap();
+        let _listener = std::os::unix::net::UnixListener::bind_addr(&address).unwrap();
+        let dialer = Dialer::new(one(&directory, 5432), Vec::new());
+        assert!(dialer.dial(Instant::now(), &mut Vec::new()).await.is_some());
+        let mut attempts = Vec::new();
+        let dialer = Dialer::new(one(&directory, 5433), Vec::new());
+        assert!(dialer.dial(Instant::now(), &mut attempts).await.is_none());
+        assert_eq!(attempts[0].result, Err(DialError::Refused));
     }
 
     #[tokio::test]

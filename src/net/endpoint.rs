@@ -44,7 +44,8 @@ pub struct Upstream {
 /// One host of an [`Upstream`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamHost {
-    /// A host name, an IP address, or (starting with `/`) the directory of a Unix socket.
+    /// A host name, an IP address, or the directory of a Unix socket: it begins with `/`, or with `@` in Linux's abstract
+    /// name space.
     pub name: String,
     /// Saves the look-up of the name, as libpq's `hostaddr` does.
     pub hostaddr: Option<IpAddr>,
@@ -55,7 +56,7 @@ pub struct UpstreamHost {
 impl UpstreamHost {
     /// The socket file, if the host is a Unix socket's directory.
     pub fn socket_path(&self) -> Option<PathBuf> {
-        let is_path = self.hostaddr.is_none() && self.name.starts_with('/');
+        let is_path = self.hostaddr.is_none() && self.name.starts_with(['/', '@']);
         is_path.then(|| Path::new(&self.name).join(format!(".s.PGSQL.{}", self.port)))
     }
 }

@@ -100,7 +100,7 @@ impl Gate {
         ip: Option<IpAddr>,
     ) -> Result<(Permit, LoginPermit), (Which, usize)> {
         // A Unix socket's clients share one place: the address that no client can have.
-        let ip = ip.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
+        let ip = ip.map_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), network);
         let limits = &self.limits;
         let mut counts = self.counts();
         if counts.connections >= limits.connections {
@@ -136,6 +136,14 @@ impl Gate {
 
     fn counts(&self) -> MutexGuard<'_, Counts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What counts as one address: of IPv6 a /64, which one host has all to itself.
+fn network(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(_) => ip,
+        IpAddr::V6(ip) => IpAddr::V6((ip.to_bits() & !u128::from(u64::MAX)).into()),
     }
 }
 

@@ -39,6 +39,8 @@ impl SaltedKeys {
 
     fn put(&self, salt: Vec<u8>, iterations: u32, key: Key) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        // Logins that came together have made it together.
+        kept.retain(|(with, count, _)| *with != salt || *count != iterations);
         if kept.len() >= KEYS_KEPT {
             kept.remove(0);
         }

@@ -206,8 +206,11 @@ async fn until_verdict(
 
 /// Brings a cancel request to the server that gave out its key, and waits for that one to close.
 async fn cancel(shared: &Shared, ends: &mut Ends, facts: &mut Facts, watch: &mut Watch<'_>) -> Ending {
-    let key = watch.first_bytes().get(CANCEL_KEY..).unwrap_or_default();
-    let target = shared.registry.keys.server(key);
+    let packet = watch.first_bytes();
+    let length = packet.first_chunk::<4>().map_or(0, |word| u32::from_be_bytes(*word));
+    // PostgreSQL reads no further either.
+    let key = usize::try_from(length).ok().and_then(|length| packet.get(CANCEL_KEY..length));
+    let target = shared.registry.keys.server(key.unwrap_or_default());
     let known = target.is_some();
     let Some(client) = &mut ends.client else { return Ending::Closed };
     // The way is open already where the client asked for encryption first.
@@ -225,7 +228,13 @@ async fn cancel(shared: &Shared, ends: &mut Ends, facts: &mut Facts, watch: &mut
                 return Ending::Cancel { known, delivered: false };
             };
             facts.reached(&reached);
-            Stream::Plain(reached.socket)
+            // A key is a secret: it goes no less sheltered than the login that got it.
+            let over_tls = shared.tls.shelters_cancels(client.is_tls());
+            let Some((server, _)) = shared.way(over_tls).encrypt(reached).await else {
+                watch.look_at_first_bytes();
+                return Ending::Cancel { known, delivered: false };
+            };
+            server
         }
     };
     let delivered = matches!(watch.carry(client, &mut server).await, Pause::Attention(Attention::Cancel));

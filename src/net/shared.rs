@@ -55,7 +55,8 @@ impl Shared {
         self.trials.worth(login, self.way(over_tls), JUST_NOW).await
     }
 
-    fn way(&self, over_tls: bool) -> Way<'_> {
+    /// How connections of our own get to the server.
+    pub(super) fn way(&self, over_tls: bool) -> Way<'_> {
         Way { dialer: &self.dialer, tls: &self.tls, keys: &self.keys, over_tls }
     }
 

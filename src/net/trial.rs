@@ -14,7 +14,7 @@ use crate::certs::end_point_hash;
 use crate::password::bridge::{Alone, Credential, ENTROPY, Event, Leg, Moves, Need, Worth};
 use crate::wire::frontend::{Startup, Untagged};
 
-use super::dial::Dialer;
+use super::dial::{Dialer, Reached};
 use super::endpoint::{PeerAddr, Stream};
 use super::message::{MAX_AHEAD, Message, take_message};
 use super::salted::SaltedKeys;
@@ -127,8 +127,12 @@ impl Way<'_> {
 
     /// A connection to the server like the one that a login would have.
     async fn reach(self) -> Option<(Stream, Leg)> {
-        let began = Instant::now();
-        let reached = self.dialer.dial(began, &mut Vec::new()).await?;
+        let reached = self.dialer.dial(Instant::now(), &mut Vec::new()).await?;
+        self.encrypt(reached).await
+    }
+
+    /// Begins TLS, where that is the way.
+    pub(super) async fn encrypt(self, reached: Reached) -> Option<(Stream, Leg)> {
         let on_socket = matches!(reached.addr, PeerAddr::Unix(_));
         let mut server = Stream::Plain(reached.socket);
         if !self.over_tls || on_socket {
@@ -144,9 +148,9 @@ impl Way<'_> {
                 return None;
             }
         }
-        let verify = self.tls.verify();
         let socket = server.into_socket()?;
-        let connecting = self.tls.connector.connect(socket, &reached.host, None, verify, began);
+        let connecting =
+            self.tls.connector.connect(socket, &reached.host, None, self.tls.verify(), Instant::now());
         let (server, seen) = connecting.await.ok()?;
         let leaf = seen.chain.first()?;
         Some((server, Leg::Tls { end_point: end_point_hash(leaf) }))

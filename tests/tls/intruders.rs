@@ -136,3 +136,24 @@ fn a_second_request_for_encryption_leads_around_nothing() {
         assert!(outcomes.len() == 3 && outcomes.iter().all(|outcome| *outcome == "failed"), "{outcomes:?}");
     }
 }
+
+/// Where logins go over TLS, so do the keys that end their queries.
+#[test]
+fn a_cancel_request_goes_no_less_sheltered_than_its_login() {
+    let own = files().fill("--tls-cert {good.crt} --tls-key {good.key}");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let args: Vec<String> =
+        format!("--client-tls allow --server-tls require {own}").split(' ').map(str::to_owned).collect();
+    let proxy = Proxy::start(&listener.local_addr().unwrap().to_string(), &args);
+    // Behind the packet, of 16 bytes as it says, comes what is no part of the key.
+    let request = b"\0\0\0\x10\x04\xd2\x16\x2e\0\0\0\x07\0\0\0\x08and more";
+    let mut client = connect(&proxy);
+    client.write_all(request).unwrap();
+    let (mut server, _) = listener.accept().unwrap();
+    server.set_read_timeout(Some(DEADLINE)).unwrap();
+    let mut asked = [0; 8];
+    server.read_exact(&mut asked).unwrap();
+    assert_eq!(asked, SSL_REQUEST);
+    server.write_all(b"N").unwrap();
+    assert_eq!(rest(&mut server), b"", "the key is not sent in clear");
+}

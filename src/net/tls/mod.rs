@@ -91,6 +91,15 @@ impl Tls {
         if public || self.config.server == ServerTls::VerifyFull { Verify::Full } else { Verify::Chain }
     }
 
+    /// Whether a cancel request goes to the server over TLS, too.
+    pub(super) fn shelters_cancels(&self, client_is_tls: bool) -> bool {
+        match self.config.server {
+            ServerTls::Mirror => client_is_tls,
+            ServerTls::Disable | ServerTls::Allow | ServerTls::Prefer => false,
+            ServerTls::Require | ServerTls::VerifyCa | ServerTls::VerifyFull => true,
+        }
+    }
+
     fn has_passed(&self, client: Option<IpAddr>) -> bool {
         let mut passed = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
         let known = passed.iter_mut().find(|(address, at)| *address == client && at.elapsed() < PASSED_KEPT);
