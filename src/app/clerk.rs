@@ -176,7 +176,7 @@ impl Clerk {
             ..Context::default()
         };
         let diagnosis = self.with_sources(attempt, &base, expected, Effort { busy, blanked });
-        let profile = Profile::new(record, &client_host, way.address.as_deref());
+        let profile = Profile::new(record, &client_host, way.address.as_deref(), None);
         let mut report = Report::new(record, diagnosis, &way, attempt.ssl_answered_by_us);
         report.id = id;
         report.time = attempt.accepted;

@@ -108,7 +108,8 @@ impl Found {
     fn success_like(&self, failed: &Seen) -> Option<&Seen> {
         let client = &failed.0.client;
         let same = self.ok.get(&(client.user.clone(), client.database.clone()));
-        let user = || self.ok.iter().find(|((user, _), _)| *user == client.user).map(|(_, seen)| seen);
+        let of_user = self.ok.iter().filter(|((user, _), _)| *user == client.user).map(|(_, seen)| seen);
+        let user = || of_user.max_by_key(|seen| seen.0.time);
         same.or_else(user).or(self.last_ok.as_ref())
     }
 }

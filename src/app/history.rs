@@ -162,7 +162,8 @@ fn looks_logged_in(record: &Record) -> bool {
 
 /// What a login that has its report is compared by.
 pub(super) fn profile_of(report: &Report, record: &Record) -> Profile {
-    Profile::new(record, &host_of(&report.client.address), report.server.address.as_deref())
+    let (client, server) = (host_of(&report.client.address), report.server.address.as_deref());
+    Profile::new(record, &client, server, report.client_tls.version.as_deref())
 }
 
 /// The host part of an address as shown.

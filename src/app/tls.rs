@@ -166,6 +166,11 @@ pub(super) fn config(args: &TlsArgs, target: &Target, listen: &[String]) -> Resu
             "clients that bind to the channel (libpq's default) will be refused under TLS, and with sslmode=prefer go on in clear: give the password, or the server's own --tls-cert and --tls-key; or use --client-tls auto",
         );
     }
+    if identity.is_none() && client != net::ClientTls::Disable && server != net::ServerTls::Mirror {
+        stderr::say(
+            "--server-tls is for clients in clear: TLS of clients passes through unopened, as --client-tls says (or has nothing to open it with)",
+        );
+    }
     let server_identity = match (&args.server_cert, &args.server_key) {
         (Some(cert), Some(key)) => Some(read_identity(("--server-cert", cert), ("--server-key", key))?),
         _ => None,

@@ -60,7 +60,7 @@ pub(super) fn masked(record: &Record, context: &Context<'_>) -> Option<Finding> 
 /// What two attempts are compared by.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Profile {
-    fields: Vec<(&'static str, String)>,
+    fields: Vec<(Cow<'static, str>, String)>,
 }
 
 /// One difference.
@@ -75,23 +75,34 @@ pub struct Difference {
 }
 
 impl Profile {
-    /// Takes from a record what may differ between a login that works and one that does not.
-    pub fn new(record: &Record, client_host: &str, server_address: Option<&str>) -> Self {
+    /// Takes from a record what may differ between a login that works and one that does not. `client_tls` is the TLS
+    /// version of the client's leg where the record does not show it: in a capture of TLS that was opened.
+    pub fn new(
+        record: &Record,
+        client_host: &str,
+        server_address: Option<&str>,
+        client_tls: Option<&str>,
+    ) -> Self {
         let value = |name: &str| {
             let value = record.startup.as_ref().and_then(|startup| startup.get(name))?;
             Some(text(&settings::shown(name.as_bytes(), value)))
         };
         let scram = record.scram.as_ref();
         let salt = scram.and_then(|scram| scram.server_first.as_ref());
-        let mut fields = vec![
+        let tls = tls_version(record).or_else(|| client_tls.map(str::to_owned));
+        let mut fields: Vec<(Cow<'static, str>, String)> = Vec::new();
+        let always = [
             ("client", client_host.to_owned()),
-            ("client_tls", tls_version(record).unwrap_or_else(|| "plaintext".into())),
+            ("client_tls", tls.unwrap_or_else(|| "plaintext".into())),
             ("user", record.user().map(text).unwrap_or_default()),
             ("database", record.database().map(text).unwrap_or_default()),
             ("driver", recognise(record).map_or("unknown", |driver| driver.name).into()),
             ("auth_method", record.auth_method().unwrap_or("none").into()),
         ];
-        let mut optional = |name, value: Option<String>| fields.extend(value.map(|value| (name, value)));
+        fields.extend(always.map(|(name, value)| (name.into(), value)));
+        let mut optional = |name: &'static str, value: Option<String>| {
+            fields.extend(value.map(|value| (name.into(), value)));
+        };
         optional("server", server_address.map(str::to_owned));
         optional("application_name", value("application_name"));
         optional("options", value("options"));
@@ -102,21 +113,27 @@ impl Profile {
             salt.map(|first| first.salt.iter().map(|byte| format!("{byte:02x}")).collect()),
         );
         optional("scram_iterations", salt.map(|first| first.iterations.to_string()));
+        let own = |name: &[u8]| matches!(name, b"user" | b"database" | b"application_name" | b"options");
+        let others = record.startup.iter().flat_map(|startup| &startup.parameters);
+        let others = others.filter(|(name, _)| !own(name)).take(MOST_PARAMETERS);
+        fields.extend(others.map(|(name, value)| {
+            (format!("startup.{}", text(name)).into(), text(&settings::shown(name, value)))
+        }));
         Self { fields }
     }
 
     /// What differs from a login that worked.
     pub fn differences(&self, success: &Self) -> Vec<Difference> {
-        let find = |profile: &Self, name| {
-            profile.fields.iter().find(|(field, _)| *field == name).map(|(_, value)| value.clone())
+        let find = |profile: &Self, name: &str| {
+            profile.fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.clone())
         };
-        let mut names: Vec<&'static str> = Vec::new();
+        let mut names: Vec<&str> = Vec::new();
         for (name, _) in self.fields.iter().chain(&success.fields) {
-            if !names.contains(name) {
+            if !names.contains(&name.as_ref()) {
                 names.push(name);
             }
         }
-        let differ = |field: &'static str| {
+        let differ = |field: &str| {
             let (here, there) = (find(self, field), find(success, field));
             // A handshake that ended early has no mechanism and no salt: that is no difference.
             let late =
@@ -124,7 +141,7 @@ impl Profile {
             let both = here.is_some() && there.is_some();
             let none = field == "auth_method" && here.as_deref() == Some("none");
             (here != there && (both || !late) && !none).then(|| Difference {
-                field: field.into(),
+                field: Cow::Owned(field.to_owned()),
                 here: here.unwrap_or_else(|| "not sent".into()),
                 there: there.unwrap_or_else(|| "not sent".into()),
             })
@@ -132,6 +149,9 @@ impl Profile {
         names.into_iter().filter_map(differ).collect()
     }
 }
+
+/// Startup parameters that are compared, beside those that have a name of their own.
+const MOST_PARAMETERS: usize = 32;
 
 /// The TLS version in use on the client's leg, as far as it is known.
 pub fn tls_version(record: &Record) -> Option<String> {

@@ -90,6 +90,25 @@ pub enum FaultKind {
     Other(String),
 }
 
+impl FaultKind {
+    /// What it is, as a part of a sentence.
+    pub fn words(&self) -> String {
+        match self {
+            Self::Certificate(_) | Self::NoCertificate => "the server's certificate is not accepted".into(),
+            Self::Alert(code) => format!("the server sent alert {code}"),
+            Self::Version => "there is no TLS version in common".into(),
+            Self::Cipher => "there is no cipher suite in common".into(),
+            Self::Alpn => "there is no application protocol in common".into(),
+            Self::Declined(byte) => format!("the server answered {}", char::from(*byte).escape_default()),
+            Self::Injected(_) => "bytes came in clear behind the server's answer".into(),
+            Self::Closed => "the server closed in the handshake".into(),
+            Self::NotTls(_) => "what the server answered is no TLS".into(),
+            Self::Required | Self::UserMismatch { .. } => "the client was refused".into(),
+            Self::Other(words) => words.clone(),
+        }
+    }
+}
+
 /// Why a certificate is not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CertificateFault {

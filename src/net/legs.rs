@@ -563,7 +563,7 @@ impl Meeting<'_, '_> {
             match self.begin_tls().await? {
                 // The same connection goes on in clear.
                 Err(fault) if matches!(fault.kind, FaultKind::Declined(b'N')) => return Ok(()),
-                Err(fault) => why = Some(format!("{:?}", fault.kind)),
+                Err(fault) => why = Some(fault.kind.words()),
                 Ok(()) => {}
             }
         }

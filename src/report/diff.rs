@@ -102,7 +102,9 @@ impl Comparison {
 
     /// The first field that differs and does not only follow from others.
     pub fn first(&self) -> Option<&Row> {
-        self.rows.iter().find(|row| row.differs() && !row.follows)
+        // A login that failed never learned the server's version.
+        let unlearned = |row: &Row| row.field == "server_version" && (row.a == "-" || row.b == "-");
+        self.rows.iter().find(|row| row.differs() && !row.follows && !unlearned(row))
     }
 
     /// One line of JSON. The names are as firm as those of a handshake.
@@ -200,7 +202,7 @@ pub(super) fn fields(login: Login<'_>) -> Vec<Field> {
     };
     list.add("address_family", family.into());
     list.add("server", server);
-    encryption(record, &mut list);
+    encryption(report, record, &mut list);
     list.add("driver", report.client.driver.unwrap_or("unknown").into());
     startup(record, &mut list);
     authentication(record, &mut list);
@@ -239,7 +241,7 @@ impl Fields {
     }
 }
 
-fn encryption(record: &Record, list: &mut Fields) {
+fn encryption(report: &Report, record: &Record, list: &mut Fields) {
     let asked = |request: &Option<Negotiation>| match request {
         None => "not asked".to_owned(),
         Some(Negotiation { answer: Some((answer, _)), .. }) => {
@@ -248,8 +250,15 @@ fn encryption(record: &Record, list: &mut Fields) {
         Some(_) => "asked, no answer".to_owned(),
     };
     list.add("gss_request", asked(&record.gss_request));
-    list.add("ssl_request", asked(&record.ssl_request));
-    let Some(tls) = &record.tls else { return list.add("tls", "plaintext".into()) };
+    // A capture of TLS that pgwhy opened has it in the report alone.
+    let opened = &report.client_tls;
+    match (&record.ssl_request, opened.answer) {
+        (None, Some(answer)) if opened.asked => list.add("ssl_request", format!("asked, answered {answer}")),
+        (request, _) => list.add("ssl_request", asked(request)),
+    }
+    let Some(tls) = &record.tls else {
+        return list.add("tls", opened.version.clone().unwrap_or_else(|| "plaintext".into()));
+    };
     let chosen = tls.server_hello.as_ref().map(|(hello, _)| hello);
     list.add("tls", chosen.map_or_else(|| "no ServerHello".into(), |hello| version_name(hello.version)));
     if let Some((hello, _)) = &tls.client_hello {

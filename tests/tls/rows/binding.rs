@@ -34,6 +34,49 @@ pub fn rows() -> Vec<Row> {
             .args("--tls-cert {good.crt} --tls-key {good.key}")
             .psql(Login { ca: Some("{ca}".into()), ..binding("verify-full") })
             .expect(seen()),
+        // Whatever is said of the server's leg, `auto` breaks nothing.
+        Row::new("auto with the server's own certificate, and require", At::Good)
+            .args("--server-tls require --tls-cert {good.crt} --tls-key {good.key}")
+            .psql(binding("require"))
+            .expect(seen()),
+        Row::new("auto with the server's own certificate, and verify-full", At::Good)
+            .args("--server-tls verify-full --server-ca {ca} --tls-cert {good.crt} --tls-key {good.key}")
+            .by(Who::Psycopg, with("require"))
+            .expect(seen()),
+        Row::new("auto with the server's own certificate, and prefer", At::Good)
+            .args("--server-tls prefer --tls-cert {good.crt} --tls-key {good.key}")
+            .psql(binding("require"))
+            .expect(seen()),
+        Row::new("auto with a password of before, and require: passed through", At::Good)
+            .args("--server-tls require")
+            .knows(BEFORE)
+            .psql(with("require"))
+            .expect(opaque()),
+        Row::new("auto with another certificate, and require: passed through", At::Good)
+            .args("--server-tls require --tls-cert {shown.crt} --tls-key {shown.key}")
+            .psql(binding("require"))
+            .expect(opaque()),
+        Row::new(
+            "auto and require: a server that asks for client certificates is passed through",
+            At::ClientCa,
+        )
+        .args("--server-tls require")
+        .knows(KNOWN)
+        .psql(binding("require"))
+        .expect(opaque()),
+        Row::new("auto, and verify-full of another authority: refused, as was said", At::Good)
+            .args("--server-tls verify-full --server-ca {other-ca}")
+            .knows(KNOWN)
+            .psql(with("require"))
+            .expect(fails("tls_handshake", "server_cert_untrusted", "unknown_ca").leg("proxy")),
+        Row::new("auto with nothing, and require: a server without TLS is not met in clear", At::Plain)
+            .args("--server-tls require")
+            .psql(with("prefer"))
+            .expect(fails("ssl_request", "server_has_no_tls", "*").leg("proxy")),
+        Row::new("open and require with the server's own certificate: nothing is lost", At::Good)
+            .args("--client-tls open --server-tls require --tls-cert {good.crt} --tls-key {good.key}")
+            .psql(binding("require"))
+            .expect(seen()),
         Row::new("auto with another certificate and no password: passed through", At::Good)
             .args("--tls-cert {shown.crt} --tls-key {shown.key}")
             .psql(binding("require"))
