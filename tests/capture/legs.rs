@@ -112,8 +112,8 @@ fn of_tls_that_pgwhy_opened_each_leg_shows_what_was_said_on_it() {
     // Who, their password, whether the client's leg has TLS, and what is said of the password on either leg.
     let rows: [(&str, &str, &'static str, [bool; 2]); 4] = [
         ("scram", PASSWORD, "require", [true, true]),
-        // The server is asked with the right one, and the client hears of its own.
-        ("scram", "wrong", "require", [false, true]),
+        // The server gets a wrong proof, too, and the client its refusal.
+        ("scram", "wrong", "require", [false, false]),
         ("scram", PASSWORD, "disable", [true, true]),
         ("md5", "wrong", "require", [false, false]),
     ];
