@@ -17,6 +17,8 @@ pub(super) fn left(record: &Record, context: &Context<'_>) -> Finding {
         Some((Side::Server, _, at)) => server_left(record, step, at),
         Some((_, Close::Shutdown, _)) => {
             Finding::proven(step, Cause::ProxyLimit, "pgwhy was told to stop while this login was under way")
+                .summary("pgwhy was stopped while this login was under way")
+                .fix("connect again when pgwhy runs again; --drain-timeout gives running logins and sessions more time")
         }
         Some((Side::Client, _, at)) => client_left(record, context, step, at),
         None => Finding::possible(step, Cause::ClientLeft, "the watch ended before the handshake did"),
@@ -27,6 +29,27 @@ pub(super) fn left(record: &Record, context: &Context<'_>) -> Finding {
 pub(super) fn terminated(record: &Record, context: &Context<'_>) -> Finding {
     let step = record.step.unwrap_or(Step::SaslMechanism);
     client_left(record, context, step, record.ended).and("it sent Terminate first")
+}
+
+/// The server let in a client that had closed before: nobody is there to use the session.
+pub(super) fn given_up(record: &Record) -> Option<Finding> {
+    let (_, how, at) = record.first_close().filter(|(side, ..)| *side == Side::Client)?;
+    let ready = record.session.ready.filter(|ready| *ready > at)?;
+    // Who sends all it has to say at once and half-closes did not wait for anything.
+    let waited = at.saturating_sub(record.client_last.unwrap_or_default());
+    if matches!(how, Close::Deadline | Close::Shutdown) || waited < A_WHILE {
+        return None;
+    }
+    let evidence = format!(
+        "the client closed {:.1} s after it had connected, and the server was ready for queries {:.0} ms later",
+        at.as_secs_f64(),
+        (ready - at).as_secs_f64() * 1e3
+    );
+    Some(
+        Finding::possible(Step::SessionSetup, Cause::ClientLeft, evidence)
+            .summary("the client gave up waiting, and the server let it in when it was gone")
+            .fix("raise the client's connect timeout; or look why the server takes so long to let a client in (a login trigger, a slow directory, load)"),
+    )
 }
 
 /// The login worked, and the client left at once: it wanted another kind of server.

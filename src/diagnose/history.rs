@@ -61,7 +61,8 @@ fn unchanged(last: &LastSalt, finding: Finding) -> Finding {
             // What was wrong with it shows only beside the right one.
             let ask =
                 finding.ask.iter().filter(|ask| ask.starts_with("the expected password")).cloned().collect();
-            let finding = finding.replaced(Cause::PasswordMismatch, Confidence::Proven, evidence);
+            let finding =
+                finding.replaced(Cause::PasswordMismatch, Confidence::Proven, evidence).variant("unknown");
             Finding { ask, ..finding.summary(summary) }
         }
         _ => finding.and(evidence),

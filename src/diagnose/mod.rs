@@ -59,7 +59,7 @@ fn diagnose_whole(record: &Record, context: &Context<'_>) -> Diagnosis {
         return Diagnosis::failed(finding);
     }
     if record.session.ready.is_some() {
-        if let Some(finding) = departure::unwanted(record) {
+        if let Some(finding) = departure::given_up(record).or_else(|| departure::unwanted(record)) {
             return Diagnosis::failed(finding);
         }
         let mut warnings = session::warnings(record, context);

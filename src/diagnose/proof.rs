@@ -502,6 +502,7 @@ fn stored_secret(
             );
             finding
                 .replaced(Cause::PasswordMismatch, Confidence::Proven, evidence)
+                .variant("unknown")
                 .summary("the client sent another password than the one stored for the role")
         }
         (Some(false), Cause::PasswordDiffersOnServer) => {

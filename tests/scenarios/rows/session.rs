@@ -1,5 +1,6 @@
 //! After AuthenticationOk: role, database, limits, parameters.
 
+use crate::At;
 use crate::row::{Expect, Row, failed, ok, row};
 use crate::support::client::Who;
 use crate::support::peer::V3;
@@ -130,6 +131,21 @@ fn parameters() -> Vec<Row> {
             failed("auth_request|startup", "startup_parameter_refused").variant("invalid_value").provable(),
         ),
         row("application_name is reported").env("PGAPPNAME", "the shop").expect(ok()),
+        row("a client gives up before the server lets it in")
+            .at(At::Fake(|wire| {
+                wire.read_packet()?;
+                wire.message(b'R', b"\0\0\0\0")?;
+                std::thread::sleep(std::time::Duration::from_millis(1_500));
+                wire.message(b'Z', b"I")?;
+                wire.read_to_end().map(drop)
+            }))
+            .by(Who::Raw(|wire| {
+                wire.startup(V3, &[("user", "app"), ("database", "app")])?;
+                wire.read_until(b'R')?;
+                std::thread::sleep(std::time::Duration::from_millis(1_000));
+                Ok(())
+            }))
+            .expect(failed("session_setup", "client_left").possible()),
         row("a login trigger refuses")
             .only(Version::V18)
             .database("d_trigger")
