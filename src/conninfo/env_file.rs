@@ -1,4 +1,5 @@
-//! `.env` files as node's dotenv reads them (version 17; failures.md 3.4 says how others differ).
+//! `.env` files as node's dotenv reads them (version 17, `parse` of lib/main.js); others differ in comments and
+//! escapes.
 
 use super::problem::{Problem, Severity};
 use crate::secret::Secret;

@@ -65,7 +65,7 @@ fn uris_as_libpq_reads_them() {
 
 #[test]
 fn passwords_that_were_not_encoded() {
-    // failures.md 3.3, in its order: the upstream is found each time.
+    // The upstream is found each time.
     check("postgres://app:pa#ss@h", "app|pa#ss|pa#ss|h:5432|-|-|unencoded_hash@18");
     check("postgres://app:12#34@h", "app|12#34|12#34|h:5432|-|-|unencoded_hash@18");
     check("postgres://app:pa@ss@h", "app|pa@ss|pa@ss|h:5432|-|-|unencoded_at@18");
