@@ -153,7 +153,7 @@ causes! {
     DirectTlsUnsupported "direct_tls_unsupported" Server [TlsHandshake]
         "The client starts with TLS at once (sslnegotiation=direct) and the server does not know that"
         []
-        ["remove sslnegotiation=direct from the connection string: servers before 17 do not know it"]
+        ["remove sslnegotiation=direct from the connection string: servers before 17, and those with ssl=off, do not take it"]
     AlpnMissing "alpn_missing" Server [TlsHandshake]
         "Direct TLS without the ALPN name postgresql"
         []

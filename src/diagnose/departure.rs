@@ -233,9 +233,15 @@ fn client_left(record: &Record, context: &Context<'_>, step: Step, at: Duration)
             return after_server_final(context, evidence, waited);
         }
         Step::Gss => {
-            return Finding::likely(step, Cause::GssFailed, evidence)
-                .variant("unsupported_by_client")
-                .or(&[Cause::ClientLeft]);
+            let finding = Finding::likely(step, Cause::GssFailed, evidence).or(&[Cause::ClientLeft]);
+            return match recognise(record) {
+                Some(driver) if driver.name == "libpq" => {
+                    finding.and("libpq leaves like this when it has no ticket")
+                }
+                _ => finding
+                    .variant("unsupported_by_client")
+                    .fix("use a driver that knows GSSAPI (libpq and what is made of it, pgjdbc, Npgsql), or a line with another method"),
+            };
         }
         Step::AuthRequest if !record.requests.is_empty() => obsolete_method(record),
         _ => return plain(record, step, evidence, at),

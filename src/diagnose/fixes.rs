@@ -53,7 +53,10 @@ const FIXES: [(&[&str], &str); 28] = [
         &["previous_password"],
         "the client still has a password that worked before: restart it with the new one",
     ),
-    (&["hashed_value"], "give the client the password itself, not its stored hash"),
+    (
+        &["hashed_value"],
+        "give the client the password itself: not its hash, nor a form of it that is still encoded (base64 of a Kubernetes secret)",
+    ),
 ];
 
 /// The change for a variant; `unknown` has none.

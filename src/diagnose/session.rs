@@ -74,7 +74,15 @@ fn database_missing(record: &Record, error: &ErrorSeen) -> Finding {
         "cr_in_name" => finding
             .summary("the login worked; the database name ends in a line break, so there is no such database")
             .fix("remove the carriage return: save the .env file with Unix line ends (dos2unix)"),
-        _ => finding.summary(format!("the login worked; there is no database {name:?} on this server")),
+        _ => {
+            // libpq sends the user's name where no database is given.
+            let own = record.user() == record.database();
+            finding
+                .summary(format!("the login worked; there is no database {name:?} on this server"))
+                .and_maybe(own.then(|| {
+                    "the name is the user's own, which libpq takes where no database is named".to_owned()
+                }))
+        }
     }
 }
 

@@ -1,9 +1,11 @@
 //! Whole messages of a login, out of bytes as they come.
 
-/// A message, its type apart.
+use zeroize::Zeroizing;
+
+/// A message, its type apart. A proof may be in it.
 pub(super) struct Message {
     pub(super) tag: u8,
-    pub(super) body: Vec<u8>,
+    pub(super) body: Zeroizing<Vec<u8>>,
 }
 
 /// Where a message ends.
@@ -35,7 +37,7 @@ pub(super) fn cut(bytes: &[u8]) -> Cut {
 pub(super) fn take_message(bytes: &mut Vec<u8>) -> Option<Message> {
     let Cut::Whole(length) = cut(bytes) else { return None };
     let tag = bytes.first().copied()?;
-    let body = bytes.get(5..length)?.to_vec();
+    let body = bytes.get(5..length)?.to_vec().into();
     bytes.drain(..length);
     Some(Message { tag, body })
 }

@@ -12,6 +12,7 @@
 use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use zeroize::Zeroizing;
 
 use crate::certs::end_point_hash;
 use crate::handshake::driver::recognise;
@@ -40,7 +41,7 @@ pub(super) async fn pass(shared: &Shared, ends: &mut Ends, facts: &Facts, watch:
     let (Some(client), Some(server)) = (&mut ends.client, &mut ends.server) else {
         return Err(Box::new(Verdict::Ending(Ending::Closed)));
     };
-    let mut exchange = Exchange { shared, facts, watch, client, server, ahead: Vec::new() };
+    let mut exchange = Exchange { shared, facts, watch, client, server, ahead: Zeroizing::default() };
     // On the heap: a login in clear has no need of it, and its task would carry the room for it.
     Box::pin(exchange.run()).await
 }
@@ -52,13 +53,13 @@ struct Exchange<'e, 'w> {
     client: &'e mut Stream,
     server: &'e mut Stream,
     /// What the server has sent and nobody has got yet.
-    ahead: Vec<u8>,
+    ahead: Zeroizing<Vec<u8>>,
 }
 
 /// What followed the offer.
 enum First {
     /// A whole message of the client, and whatever it sent with it.
-    Message(Vec<u8>),
+    Message(Zeroizing<Vec<u8>>),
     /// Something else.
     Other,
 }
@@ -70,7 +71,7 @@ enum Heard {
     ServerDone,
     /// The server ended TLS with this alert.
     ServerAlert(u8),
-    Client(Vec<u8>),
+    Client(Zeroizing<Vec<u8>>),
     ClientDone(Close),
 }
 
@@ -78,7 +79,7 @@ impl Exchange<'_, '_> {
     async fn run(&mut self) -> Step<()> {
         self.send_startup().await?;
         // What came with the first answer is in our hands already.
-        self.ahead = self.watch.drop_put(Side::Server);
+        self.ahead = self.watch.drop_put(Side::Server).into();
         loop {
             match self.hear().await {
                 Heard::Server(Message { tag: b'R', body }) => return self.asked(&body).await,
@@ -174,7 +175,7 @@ impl Exchange<'_, '_> {
 
     /// The client's answer to the offer; `Other` where something else is next, which is in our hands.
     async fn client_first(&mut self) -> Step<First> {
-        let mut client = Vec::new();
+        let mut client = Zeroizing::new(Vec::new());
         loop {
             match self.hear().await {
                 Heard::Client(bytes) => {
@@ -219,7 +220,13 @@ impl Exchange<'_, '_> {
     }
 
     /// Logs in on both legs. `first` is the client's answer to the server's own offer, where it has had that already.
-    async fn bridge(&mut self, login: &Login, user: &[u8], offer: &[u8], first: Option<Vec<u8>>) -> Step<()> {
+    async fn bridge(
+        &mut self,
+        login: &Login,
+        user: &[u8],
+        offer: &[u8],
+        first: Option<Zeroizing<Vec<u8>>>,
+    ) -> Step<()> {
         let mut entropy = [0; ENTROPY];
         if rustls::crypto::aws_lc_rs::default_provider().secure_random.fill(&mut entropy).is_err() {
             return Err(Box::new(Verdict::Ending(Ending::Closed)));
@@ -255,7 +262,7 @@ impl Exchange<'_, '_> {
             if bridge.hears_client()
                 && let Some(Message { tag, body }) = take_message(&mut from_client)
             {
-                let mut whole = Vec::new();
+                let mut whole = Zeroizing::new(Vec::new());
                 put_message(&mut whole, tag, &body);
                 self.watch.look(Side::Client, &whole);
                 moves = bridge.on(&Event::Client { tag, body: &body });
@@ -408,17 +415,17 @@ impl Exchange<'_, '_> {
             if matches!(cut(&self.ahead), Cut::Nonsense) {
                 return Heard::ServerDone;
             }
-            let (mut from_server, mut from_client) = ([0; READ], [0; READ]);
+            let (mut from_server, mut from_client) = (Zeroizing::new([0; READ]), Zeroizing::new([0; READ]));
             tokio::select! {
-                count = self.server.read(&mut from_server) => match count {
+                count = self.server.read(from_server.as_mut_slice()) => match count {
                     Ok(0) => return Heard::ServerDone,
                     Err(error) => return self.server_failed(&error),
                     Ok(count) => self.ahead.extend_from_slice(from_server.get(..count).unwrap_or_default()),
                 },
-                count = self.client.read(&mut from_client) => return match count {
+                count = self.client.read(from_client.as_mut_slice()) => return match count {
                     Ok(0) => Heard::ClientDone(Close::Eof),
                     Err(_) => Heard::ClientDone(Close::Reset),
-                    Ok(count) => Heard::Client(from_client.get(..count).unwrap_or_default().to_vec()),
+                    Ok(count) => Heard::Client(from_client.get(..count).unwrap_or_default().to_vec().into()),
                 },
             }
         }

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
+use zeroize::Zeroizing;
 
 use crate::certs::end_point_hash;
-use crate::password::bridge::{Alone, Credential, ENTROPY, Event, Leg, Moves, Need, Worth};
+use crate::password::bridge::{Alone, Credential, ENTROPY, Event, Leg, Need, Worth};
 use crate::wire::frontend::{Startup, Untagged};
 
 use super::dial::{Dialer, Reached};
@@ -105,7 +106,7 @@ impl Way<'_> {
         rustls::crypto::aws_lc_rs::default_provider().secure_random.fill(&mut entropy).ok()?;
         let credential = Arc::new(login.credential());
         let mut alone = Alone::new(Credential::clone(&credential), leg, &entropy);
-        let mut ahead = Vec::new();
+        let mut ahead = Zeroizing::new(Vec::new());
         let worth = loop {
             let Message { tag, body } = next(&mut server, &mut ahead).await?;
             let mut moves = alone.on(&Event::Server { tag, body: &body });
@@ -115,8 +116,7 @@ impl Way<'_> {
             if let Some(worth) = alone.worth() {
                 break worth;
             }
-            let Moves { to_server, .. } = moves;
-            send(&mut server, &to_server).await?;
+            send(&mut server, &moves.to_server).await?;
         };
         if worth == Worth::Works {
             // A session of ours must not stand in the way of the client's where the role may have only one.

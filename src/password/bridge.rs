@@ -31,6 +31,8 @@ mod tests;
 
 use std::fmt;
 
+use zeroize::Zeroizing;
+
 use super::saslprep;
 use super::scram::{self, Key, ScramSecret};
 use crate::secret::Secret;
@@ -178,10 +180,10 @@ pub enum Need {
 /// What is to be done after an event.
 #[derive(Default, PartialEq, Eq)]
 pub struct Moves {
-    /// Whole messages for the client.
-    pub to_client: Vec<u8>,
+    /// Whole messages for the client. Secret: the server's signature is in them.
+    pub to_client: Zeroizing<Vec<u8>>,
     /// Whole messages for the server. Secret: a proof is in them.
-    pub to_server: Vec<u8>,
+    pub to_server: Zeroizing<Vec<u8>>,
     /// What is needed to go on.
     pub need: Option<Need>,
 }

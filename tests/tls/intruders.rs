@@ -100,6 +100,29 @@ fn a_wrong_proof_gets_nobody_a_session() {
     assert!(log.contains("password authentication failed for user \"app\""), "the server knows of it: {log}");
 }
 
+/// What pgwhy refuses in the server's place is told as its own, for the reason that it has.
+#[test]
+fn an_exchange_that_pgwhy_ends_is_blamed_on_no_pooler() {
+    let server = server();
+    let known = format!("postgres://app:correct-pw-1@127.0.0.1:{}/app", server.port);
+    let mut proxy = Proxy::start(&known, &[]);
+    let mut tls = over_tls(&proxy);
+    tls.write_all(&startup(V3, &[("user", "app"), ("database", "app")])).unwrap();
+    next(&mut tls).unwrap();
+    let first = b"y,,n=,r=of-an-intruder";
+    let length = u32::try_from(first.len()).unwrap().to_be_bytes();
+    tls.write_all(&message(b'p', &[b"SCRAM-SHA-256\0", &length[..], first].concat())).unwrap();
+    let (tag, body) = next(&mut tls).unwrap();
+    let said = String::from_utf8_lossy(&body).into_owned();
+    assert!(tag == b'E' && said.contains("C28000\0") && said.contains("Fpgwhy\0"), "{said}");
+    assert_eq!(rest(&mut tls), b"", "the connection ends");
+    drop(tls);
+    let seen = handshakes(&proxy.finish());
+    assert_eq!(seen[0]["cause"], "channel_binding_downgrade", "{}", seen[0]);
+    assert_eq!(seen[0]["server_error"], serde_json::Value::Null, "{}", seen[0]);
+    assert!(seen[0]["evidence"].to_string().contains("pgwhy, which holds both ends"), "{}", seen[0]);
+}
+
 /// Whoever asks a second time for what was declined, or asks inside TLS, is not carried around what TLS is for.
 #[test]
 fn a_second_request_for_encryption_leads_around_nothing() {

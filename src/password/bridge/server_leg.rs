@@ -3,6 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use subtle::ConstantTimeEq as _;
+use zeroize::Zeroizing;
 
 use super::{END_POINT, Fault, Leg, MAX_ITERATIONS, MAX_SERVER_MESSAGE, SCRAM, SCRAM_PLUS};
 use crate::password::scram::{self, Key};
@@ -148,7 +149,7 @@ impl ServerLeg {
         let without_proof = [b"c=", binding.as_bytes(), b",r=", &challenge.nonce].concat();
         let auth_message = scram::auth_message(&self.bare(), &challenge.text, &without_proof);
         let proof = client_key.map(|client_key| scram::client_proof(client_key, &auth_message));
-        let mut text = Vec::new();
+        let mut text = Zeroizing::new(Vec::new());
         ClientFinal {
             binding: Vec::new(),
             nonce: &challenge.nonce,

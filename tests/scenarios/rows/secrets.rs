@@ -139,6 +139,7 @@ fn same_bytes() -> Vec<Row> {
             // The salt is that of the success: nothing changed at the server.
             .expect(
                 failed("scram_client_final", "password_mismatch")
+                    .variant("unknown")
                     .proven()
                     .leg("client")
                     .sqlstate("28P01")

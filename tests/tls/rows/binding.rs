@@ -34,6 +34,12 @@ pub fn rows() -> Vec<Row> {
             .args("--tls-cert {good.crt} --tls-key {good.key}")
             .psql(Login { ca: Some("{ca}".into()), ..binding("verify-full") })
             .expect(seen()),
+        Row::new("open with a SCRAM secret that is not the server's", At::Good)
+            .args("--client-tls open")
+            .knows("app:SCRAM-SHA-256%244096%3AQSXCR%2BQ6sek8bf92%24AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA%3D%3AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA%3D")
+            .psql(binding("require"))
+            .expect(fails("scram_client_final", "password_differs_on_server", "-").leg("proxy"))
+            .evidence("another salt or iteration count"),
         // Whatever is said of the server's leg, `auto` breaks nothing.
         Row::new("auto with the server's own certificate, and require", At::Good)
             .args("--server-tls require --tls-cert {good.crt} --tls-key {good.key}")
