@@ -47,8 +47,7 @@ pub(super) fn begin(shared: &Arc<Shared>, client: Socket, peer: PeerAddr, listen
             sink.attempt(facts.attempt(Observer::new(), Ending::Limit { which, value }, None));
             if let Ok(place) = Arc::clone(&shared.lingering).try_acquire_owned() {
                 tokio::spawn(async move {
-                    let mut word = Vec::new();
-                    fatal("53300", "pgwhy has reached a limit of connections").encode(&mut word);
+                    let word = fatal("53300", "pgwhy has reached a limit of connections");
                     part(Ends { client: Some(Stream::Plain(client)), server: None }, word).await;
                     drop(place);
                 });
@@ -69,10 +68,8 @@ async fn serve(shared: Arc<Shared>, client: Socket, mut facts: Facts, permit: Pe
         // A stopped peer may still read what was written before; nothing waits for it.
         Verdict::Ending(ending) => return give_up(&registry, facts, watch, ending),
         Verdict::Refused(ending, sqlstate, message) => {
-            let mut word = Vec::new();
-            fatal(sqlstate, message).encode(&mut word);
             give_up(&registry, facts, watch, ending);
-            return Box::pin(part(ends, word)).await;
+            return Box::pin(part(ends, fatal(sqlstate, message))).await;
         }
         Verdict::Told(ending) => {
             give_up(&registry, facts, watch, ending);
@@ -353,8 +350,10 @@ async fn stay(shared: &Shared, mut client: Stream, mut server: Stream, mut watch
 }
 
 /// What a client is told that is turned away.
-fn fatal<'a>(sqlstate: &'a str, message: &'a str) -> Backend<'a> {
-    Backend::Error(ErrorFields::of_pgwhy(sqlstate, message.as_bytes(), None, "refuse"))
+fn fatal(sqlstate: &str, message: &str) -> Vec<u8> {
+    let mut word = Vec::new();
+    Backend::Error(ErrorFields::of_pgwhy(sqlstate, message.as_bytes(), None, "refuse")).encode(&mut word);
+    word
 }
 
 /// Says a last word, and gives the client a moment to read that. The server hears nothing more.
