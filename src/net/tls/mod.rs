@@ -37,6 +37,12 @@ pub(super) struct Tls {
 impl Tls {
     pub(super) fn new(config: TlsConfig) -> io::Result<Self> {
         let bad = |error: Error| io::Error::new(io::ErrorKind::InvalidInput, error);
+        let clients = matches!(config.client, ClientTls::VerifyCa | ClientTls::VerifyFull);
+        let servers = matches!(config.server, ServerTls::VerifyCa | ServerTls::VerifyFull);
+        // Nobody is taken for verified whom nothing was held against.
+        if (clients && config.client_roots.is_none()) || (servers && config.server_roots.is_none()) {
+            return Err(bad(Error::General("to verify certificates takes trusted roots".into())));
+        }
         let server_side = match &config.identity {
             Some(identity) => Some(Arc::new(client_leg::ServerSide::new(identity, &config).map_err(bad)?)),
             None => None,
