@@ -104,6 +104,7 @@ impl Meeting<'_, '_> {
     /// The client asks for TLS, and we mean to open it.
     async fn ssl_request(&mut self) -> Step<Next> {
         self.request_alone()?;
+        self.dial_to_meet().await?;
         if self.meets_server_first() {
             let answer = self.ask(Untagged::SslRequest).await?;
             if answer != b'S' {
@@ -151,8 +152,9 @@ impl Meeting<'_, '_> {
             self.look_at_hello();
             return self.fail(TlsFault { leg: Side::Client, ..self.fault(FaultKind::Alpn) });
         }
+        self.dial_to_meet().await?;
         if self.meets_server_first() && self.shared.tls.config.client == ClientTls::Auto {
-            self.dial().await?;
+            self.plain_server().await?;
         } else if self.meets_server_first() {
             let answer = match self.shared.tls.config.direct {
                 true => self.dial().await.map(|()| b'S')?,
@@ -186,11 +188,17 @@ impl Meeting<'_, '_> {
     }
 
     /// Whether TLS with the server comes before TLS with the client: so that the client gets the server's own answer,
-    /// and `auto` knows what it would break.
+    /// and `auto` knows what it would break. On a Unix socket there is none, as in libpq, unless the client's is mirrored.
     fn meets_server_first(&self) -> bool {
         let config = &self.shared.tls.config;
         let begins = !matches!(config.server, ServerTls::Disable | ServerTls::Allow);
-        self.mirrors() || (config.client == ClientTls::Auto && begins)
+        let on_socket = matches!(self.facts.server, Some(PeerAddr::Unix(_)));
+        self.mirrors() || (config.client == ClientTls::Auto && begins && !on_socket)
+    }
+
+    /// Only who has been reached is known to be on a Unix socket.
+    async fn dial_to_meet(&mut self) -> Step<()> {
+        if !self.mirrors() && self.meets_server_first() { self.plain_server().await } else { Ok(()) }
     }
 
     async fn dial(&mut self) -> Step<()> {

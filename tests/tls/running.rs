@@ -207,6 +207,22 @@ fn a_hangup_reads_the_files_again_and_no_connection_is_lost() {
     goes_on(old);
 }
 
+/// A server behind a Unix socket has no TLS for anybody, and its clients of pgwhy's port may have.
+#[test]
+fn a_client_has_tls_although_the_servers_socket_has_none() {
+    let plan = Plan { hba: "local all all scram-sha-256\n".into(), ..plan() };
+    let server = Server::start(Version::V15, &plan);
+    let directory = server.socket_dir().display().to_string().replace('/', "%2F");
+    let known = format!("postgresql://app:correct-pw-1@{directory}:{}/app", server.port);
+    for mode in ["require", "prefer"] {
+        let mut proxy = Proxy::start(&known, &["--server-tls", mode].map(str::to_owned));
+        let answer = Who::Psql.log_in(proxy.addr, &with("require"));
+        assert!(answer.ok, "{mode}: {answer:?}");
+        let seen = handshakes(&proxy.finish());
+        assert_eq!(seen[0]["client_tls"]["version"], "TLSv1.3", "{mode}: {}", seen[0]);
+    }
+}
+
 /// libpq tries again in clear after any error under `sslmode=prefer`: that must not pass in silence.
 #[test]
 fn a_login_that_gave_tls_up_because_of_us_is_warned_of() {
