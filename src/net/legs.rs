@@ -409,7 +409,12 @@ impl Meeting<'_, '_> {
                 self.ends.server = Some(stream);
                 Ok(None)
             }
-            Err(_) if auto && self.mirrors() => Ok(Some(PassedThrough::ServerFailed)),
+            // A certificate that was to be verified is refused; anything else may be for want of what the client has.
+            Err(refused)
+                if auto && (self.mirrors() || !matches!(refused.fault.kind, FaultKind::Certificate(_))) =>
+            {
+                Ok(Some(PassedThrough::ServerFailed))
+            }
             Err(refused) => {
                 let legs = self.watch.observer.legs();
                 (legs.server, legs.fault) = (Some(refused.seen), Some(refused.fault));

@@ -75,6 +75,11 @@ pub fn rows() -> Vec<Row> {
             .knows(KNOWN)
             .psql(with("require"))
             .expect(fails("tls_handshake", "server_cert_untrusted", "unknown_ca").leg("proxy")),
+        Row::new("auto, and require: a server whose TLS is none of pgwhy's is passed through", At::OldCipher)
+            .args("--server-tls require")
+            .knows(KNOWN)
+            .psql(with("require"))
+            .expect(opaque()),
         Row::new("auto with nothing, and require: a server without TLS is not met in clear", At::Plain)
             .args("--server-tls require")
             .psql(with("prefer"))
