@@ -171,6 +171,11 @@ pub(super) fn config(args: &TlsArgs, target: &Target, listen: &[String]) -> Resu
             "--server-tls is for clients in clear: TLS of clients passes through unopened, as --client-tls says (or has nothing to open it with)",
         );
     }
+    if args.server_cert.is_some() && client != net::ClientTls::VerifyFull {
+        stderr::say(
+            "whoever reaches pgwhy logs in as the roles that --server-cert stands for, where the server asks for no more than that: --client-tls verify-full lets in only who has a certificate of their own",
+        );
+    }
     let server_identity = match (&args.server_cert, &args.server_key) {
         (Some(cert), Some(key)) => Some(read_identity(("--server-cert", cert), ("--server-key", key))?),
         _ => None,

@@ -32,7 +32,7 @@ pub struct OpenedTls {
     pub certificate_requested: bool,
     /// We have sent a certificate of our own as a client.
     pub certificate_sent: bool,
-    /// That certificate, in DER.
+    /// The certificate that we showed this peer, in DER.
     pub shown: Option<Vec<u8>>,
 }
 

@@ -14,12 +14,20 @@ use super::endpoint::PeerAddr;
 #[derive(Debug, Default)]
 pub(super) struct CancelKeys {
     hasher: RandomState,
-    servers: Mutex<HashMap<u64, PeerAddr>>,
+    servers: Mutex<HashMap<u64, Target>>,
+}
+
+/// Where a key leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    pub(super) addr: PeerAddr,
+    /// The host that the address is of, as configured.
+    pub(super) host: String,
 }
 
 impl CancelKeys {
     /// Remembers where `key` leads; the answer is what [`Self::forget`] wants.
-    pub(super) fn learn(&self, key: &[u8], server: PeerAddr) -> u64 {
+    pub(super) fn learn(&self, key: &[u8], server: Target) -> u64 {
         let hash = self.hasher.hash_one(key);
         self.servers().insert(hash, server);
         hash
@@ -30,11 +38,11 @@ impl CancelKeys {
     }
 
     /// The server that gave out `key`.
-    pub(super) fn server(&self, key: &[u8]) -> Option<PeerAddr> {
+    pub(super) fn server(&self, key: &[u8]) -> Option<Target> {
         self.servers().get(&self.hasher.hash_one(key)).cloned()
     }
 
-    fn servers(&self) -> MutexGuard<'_, HashMap<u64, PeerAddr>> {
+    fn servers(&self) -> MutexGuard<'_, HashMap<u64, Target>> {
         self.servers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -46,7 +54,8 @@ mod tests {
     #[test]
     fn a_key_of_any_length_leads_to_its_server_until_it_is_forgotten() {
         let keys = CancelKeys::default();
-        let server = PeerAddr::Tcp("127.0.0.1:5432".parse().unwrap());
+        let addr = PeerAddr::Tcp("127.0.0.1:5432".parse().unwrap());
+        let server = Target { addr, host: "localhost".into() };
         for length in [8, 36, 260] {
             let key = vec![7; length];
             let hash = keys.learn(&key, server.clone());

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::net::{TcpStream, UnixStream};
 
+use super::cancel::Target;
 use super::endpoint::{PeerAddr, Socket, Upstream, UpstreamHost};
 
 /// One attempt to reach one address (or to find a host's addresses).
@@ -139,9 +140,9 @@ impl Dialer {
     }
 
     /// Dials exactly one address: where a cancel request has to go.
-    pub(super) async fn dial_addr(
+    pub(super) async fn dial_target(
         &self,
-        addr: PeerAddr,
+        Target { addr, host }: Target,
         accepted: Instant,
         attempts: &mut Vec<DialAttempt>,
     ) -> Option<Reached> {
@@ -154,21 +155,7 @@ impl Dialer {
             elapsed: started.elapsed(),
             result: result.as_ref().map(|_| ()).map_err(|error| *error),
         });
-        result.ok().map(|socket| Reached { socket, host: self.host_of(&addr), addr })
-    }
-
-    /// The host that an address of before is of, as configured.
-    fn host_of(&self, addr: &PeerAddr) -> String {
-        let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_of = |host: &&UpstreamHost| match (addr, host.hostaddr.or_else(|| host.name.parse().ok())) {
-            (PeerAddr::Tcp(addr), _) if addr.port() != host.port => false,
-            (PeerAddr::Tcp(addr), Some(ip)) => addr.ip() == ip,
-            (PeerAddr::Tcp(addr), None) => {
-                names.get(&host.name).is_some_and(|(_, ips)| ips.contains(&addr.ip()))
-            }
-            (PeerAddr::Unix(path), _) => path.as_deref() == host.socket_path().as_deref(),
-        };
-        self.upstream.hosts.iter().find(is_of).map(|host| host.name.clone()).unwrap_or_default()
+        result.ok().map(|socket| Reached { socket, host, addr })
     }
 
     async fn addresses(&self, host: &UpstreamHost) -> Result<Vec<PeerAddr>, DialError> {

@@ -14,6 +14,8 @@
 //!                            dial again, pass the ClientHello on unopened
 //! ```
 
+use std::time::Duration;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
@@ -106,7 +108,7 @@ impl Meeting<'_, '_> {
         self.request_alone()?;
         self.dial_to_meet().await?;
         if self.meets_server_first() {
-            let answer = self.ask(Untagged::SslRequest).await?;
+            let answer = self.ask_for_tls().await?;
             if answer != b'S' {
                 return self.relay_answer(First::SslRequest, answer).await;
             }
@@ -156,10 +158,7 @@ impl Meeting<'_, '_> {
         if self.meets_server_first() && self.shared.tls.config.client == ClientTls::Auto {
             self.plain_server().await?;
         } else if self.meets_server_first() {
-            let answer = match self.shared.tls.config.direct {
-                true => self.dial().await.map(|()| b'S')?,
-                false => self.ask(Untagged::SslRequest).await?,
-            };
+            let answer = self.ask_for_tls().await?;
             if answer != b'S' {
                 self.look_at_hello();
                 return self.fail(self.fault(FaultKind::Declined(answer)));
@@ -228,6 +227,14 @@ impl Meeting<'_, '_> {
         if self.ends.server.is_none() { self.dial().await } else { Ok(()) }
     }
 
+    /// Asks the server for TLS, unless it is to begin without a question (`sslnegotiation=direct`).
+    async fn ask_for_tls(&mut self) -> Step<u8> {
+        match self.shared.tls.config.direct {
+            true => self.plain_server().await.map(|()| b'S'),
+            false => self.ask(Untagged::SslRequest).await,
+        }
+    }
+
     /// Asks the server, and gives its one byte; nothing may follow an `S` in clear.
     async fn ask(&mut self, request: Untagged<'_>) -> Step<u8> {
         self.plain_server().await?;
@@ -265,14 +272,38 @@ impl Meeting<'_, '_> {
 
     /// Gives the server's own answer to the client.
     async fn relay_answer(&mut self, request: First, answer: u8) -> Step<Next> {
-        if !matches!(answer, b'S' | b'G' | b'N') {
-            return Ok(Next::Carry);
-        }
-        self.answer(&[answer]).await?;
+        let granted = if request == First::GssEncRequest { b'G' } else { b'S' };
         if answer == b'N' {
             self.facts.declined.push(request);
+            self.answer(b"N").await?;
+            return Ok(Next::Greet);
         }
-        Ok(if answer == b'N' { Next::Greet } else { Next::Carry })
+        if answer != granted && (self.shared.tls.terminates() || !self.mirrors()) {
+            // Some clients take anything else for an `N`: carried, it would lead around what TLS is asked for here.
+            return self.last_words(answer).await;
+        }
+        if matches!(answer, b'S' | b'G') {
+            self.answer(&[answer]).await?;
+        }
+        Ok(Next::Carry)
+    }
+
+    /// The client gets what the server says instead of an answer, and the server hears nothing more.
+    async fn last_words<T>(&mut self, answer: u8) -> Step<T> {
+        let mut words = self.watch.drop_put(Side::Server);
+        if words.is_empty() {
+            words.push(answer);
+        }
+        if let Some(server) = &mut self.ends.server {
+            let mut rest = vec![0; MOST_WORDS];
+            // Who goes on, or says nothing more, has said enough.
+            if let Ok(Ok(count)) = timeout(A_MOMENT, server.read(&mut rest)).await {
+                words.extend_from_slice(rest.get(..count).unwrap_or_default());
+            }
+        }
+        self.ends.server = None;
+        self.answer(&words).await?;
+        Err(Box::new(Verdict::Told(Ending::Failed)))
     }
 
     async fn answer(&mut self, bytes: &[u8]) -> Step<()> {
@@ -338,6 +369,7 @@ impl Meeting<'_, '_> {
             Ok((stream, mut seen)) => {
                 self.ends.client = Some(stream);
                 seen.direct = direct;
+                seen.shown = Some(side.leaf().to_vec());
                 self.watch.observer.legs().client = Some(seen);
                 self.compare_certificates();
                 self.watch.opened();
@@ -349,7 +381,10 @@ impl Meeting<'_, '_> {
                     fault.kind = FaultKind::Version;
                 }
                 self.watch.observer.legs().client = Some(seen);
-                if is_ours(&fault.kind) && self.shared.tls.pass_from_now_on(self.facts.peer.ip()) {
+                if is_ours(&fault.kind)
+                    && self.meets_server_first()
+                    && self.shared.tls.pass_from_now_on(self.facts.peer.ip())
+                {
                     self.watch.observer.legs().passed_through = Some(PassedThrough::ClientNeeds);
                 }
                 self.fail(fault)
@@ -360,6 +395,7 @@ impl Meeting<'_, '_> {
     /// TLS with the server on the client's behalf; the answer is why `auto` had better not.
     async fn open_server(&mut self, client_sni: Option<&str>) -> Step<Option<PassedThrough>> {
         let auto = self.shared.tls.config.client == ClientTls::Auto;
+        let passes = auto && !self.shared.tls.insists();
         let Some(socket) = self.ends.server.take().and_then(Stream::into_socket) else {
             return over(Ending::Closed);
         };
@@ -368,7 +404,7 @@ impl Meeting<'_, '_> {
         self.awaits(Some(Awaits::ServerTls));
         let connecting =
             connector.connect(socket, &host, client_sni, self.shared.tls.verify(), self.facts.accepted);
-        let connected = if auto {
+        let connected = if passes {
             match timeout(PATIENCE, connecting).await {
                 Ok(connected) => connected,
                 Err(_) => {
@@ -396,11 +432,12 @@ impl Meeting<'_, '_> {
                 } else {
                     None
                 };
-                if let Some(why) = unfit.filter(|_| auto) {
+                if let Some(why) = unfit.filter(|_| passes) {
                     self.shared.tls.pass_from_now_on(self.facts.peer.ip());
                     return Ok(Some(why));
                 }
                 if let Some(login) = login
+                    && passes
                     && self.shared.worth(login, true).await == Worth::Fails
                 {
                     return Ok(Some(PassedThrough::PasswordRefused));
@@ -411,7 +448,7 @@ impl Meeting<'_, '_> {
             }
             // A certificate that was to be verified is refused; anything else may be for want of what the client has.
             Err(refused)
-                if auto && (self.mirrors() || !matches!(refused.fault.kind, FaultKind::Certificate(_))) =>
+                if passes && (self.mirrors() || !matches!(refused.fault.kind, FaultKind::Certificate(_))) =>
             {
                 Ok(Some(PassedThrough::ServerFailed))
             }
@@ -441,7 +478,7 @@ impl Meeting<'_, '_> {
     async fn pass(&mut self, why: PassedThrough, direct: bool) -> Step<Next> {
         let hello = self.watch.drop_put(Side::Client);
         self.dial().await?;
-        if !direct && self.ask(Untagged::SslRequest).await? != b'S' {
+        if !direct && self.ask_for_tls().await? != b'S' {
             return over(Ending::Closed);
         }
         self.watch.put(Side::Client, &hello);
@@ -451,12 +488,10 @@ impl Meeting<'_, '_> {
 
     /// Notes whether the client was shown the server's own certificate, once both legs have TLS.
     fn compare_certificates(&mut self) {
-        let side = self.shared.tls.server_side();
         let legs = self.watch.observer.legs();
         let servers = legs.server.as_ref().and_then(|server| server.chain.first());
-        let same = side.zip(servers).is_some_and(|(side, leaf)| leaf.as_slice() == side.leaf());
         if let Some(client) = &mut legs.client {
-            client.has_servers_certificate = same;
+            client.has_servers_certificate = servers.is_some() && servers == client.shown.as_ref();
         }
     }
 
@@ -485,10 +520,9 @@ impl Meeting<'_, '_> {
         if self.shared.tls.config.client == ClientTls::VerifyFull {
             self.certificate_names_user()?;
         }
-        if self.ends.server.as_ref().is_some_and(Stream::is_tls) {
-            return Ok(());
-        }
+        let begun = self.ends.server.as_ref().is_some_and(Stream::is_tls);
         match self.shared.tls.config.server {
+            mode if begun && mode != ServerTls::Prefer => Ok(()),
             ServerTls::Mirror | ServerTls::Disable => self.plain_server().await,
             ServerTls::Prefer => self.first_then_other(true).await,
             ServerTls::Allow => self.first_then_other(false).await,
@@ -569,10 +603,13 @@ impl Meeting<'_, '_> {
     /// (fe-connect.c, PQconnectPoll, CONNECTION_AWAITING_RESPONSE). libpq goes on to retry after a refused
     /// password too; we can't, as only the client can log in again.
     async fn first_then_other(&mut self, tls_first: bool) -> Step<()> {
-        self.dial().await?;
+        let begun = self.ends.server.as_ref().is_some_and(Stream::is_tls);
+        if !begun {
+            self.dial().await?;
+        }
         let on_socket = matches!(self.facts.server, Some(PeerAddr::Unix(_)));
         let mut why = None;
-        if tls_first && !on_socket {
+        if tls_first && !begun && !on_socket {
             match self.begin_tls().await? {
                 // The same connection goes on in clear.
                 Err(fault) if matches!(fault.kind, FaultKind::Declined(b'N')) => return Ok(()),
@@ -664,6 +701,12 @@ fn startup_user(packet: &[u8]) -> Option<Vec<u8>> {
         _ => None,
     }
 }
+
+/// Read of an error in the place of an answer to an SSLRequest; PostgreSQL's has a few hundred bytes.
+const MOST_WORDS: usize = 8 * 1024;
+
+/// How long the rest of such an error may take.
+const A_MOMENT: Duration = Duration::from_secs(1);
 
 /// TLS 1.2 on the wire.
 const TLS_1_2: u16 = 0x0303;

@@ -8,6 +8,7 @@ use crate::handshake::{Attention, Observer};
 use crate::wire::first::First;
 
 use super::attempt::{Attempt, Ending, OpaqueFacts};
+use super::cancel::Target;
 use super::dial::{DialAttempt, Reached};
 use super::endpoint::{PeerAddr, Stream};
 
@@ -36,6 +37,11 @@ impl Facts {
         self.server = Some(reached.addr.clone());
         self.our_outgoing = reached.socket.local();
         self.host.clone_from(&reached.host);
+    }
+
+    /// Where a cancel request for this session has to go.
+    pub(super) fn target(&self) -> Option<Target> {
+        self.server.clone().map(|addr| Target { addr, host: self.host.clone() })
     }
 
     pub(super) fn attempt(self, observer: Observer, ending: Ending, opaque: Option<OpaqueFacts>) -> Attempt {

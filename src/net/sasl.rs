@@ -318,12 +318,14 @@ impl Exchange<'_, '_> {
         }
     }
 
-    fn client_leg(&self) -> Leg {
-        match (self.client.is_tls(), self.shared.tls.server_side()) {
-            (true, Some(side)) => Leg::Tls { end_point: end_point_hash(side.leaf()) },
-            (true, None) => Leg::Tls { end_point: None },
-            (false, _) => Leg::Plain,
+    fn client_leg(&mut self) -> Leg {
+        if !self.client.is_tls() {
+            return Leg::Plain;
         }
+        // The one that this client was shown: it may have been renewed since.
+        let client = self.watch.observer.legs().client.as_ref();
+        let leaf = client.and_then(|client| client.shown.as_ref());
+        Leg::Tls { end_point: leaf.and_then(|leaf| end_point_hash(leaf)) }
     }
 
     fn server_leg(&mut self) -> Leg {

@@ -85,8 +85,8 @@ async fn serve(shared: Arc<Shared>, client: Socket, mut facts: Facts, permit: Pe
     match attention {
         Attention::Ready | Attention::Settling => {
             drop(login);
-            let key = watch.observer.cancel_key().zip(facts.server.clone());
-            let key = key.map(|(key, server)| registry.keys.learn(key, server));
+            let key = watch.observer.cancel_key().zip(facts.target());
+            let key = key.map(|(key, target)| registry.keys.learn(key, target));
             let tail = Tail::new(&registry, (id, accepted), key, permit);
             settle(&shared, &mut client, &mut server, &mut watch).await;
             let shown = registry.sink.wants_sessions();
@@ -203,40 +203,40 @@ async fn until_verdict(
 
 /// Brings a cancel request to the server that gave out its key, and waits for that one to close.
 async fn cancel(shared: &Shared, ends: &mut Ends, facts: &mut Facts, watch: &mut Watch<'_>) -> Ending {
-    let packet = watch.first_bytes();
-    let length = packet.first_chunk::<4>().map_or(0, |word| u32::from_be_bytes(*word));
+    let length = watch.first_bytes().first_chunk::<4>().map_or(0, |word| u32::from_be_bytes(*word));
     // PostgreSQL reads no further either.
-    let key = usize::try_from(length).ok().and_then(|length| packet.get(CANCEL_KEY..length));
-    let target = shared.registry.keys.server(key.unwrap_or_default());
+    let packet = watch.first_bytes().get(..usize::try_from(length).unwrap_or(0)).unwrap_or_default().to_vec();
+    watch.look_at_first_bytes();
+    let target = shared.registry.keys.server(packet.get(CANCEL_KEY..).unwrap_or_default());
     let known = target.is_some();
     let Some(client) = &mut ends.client else { return Ending::Closed };
     // The way is open already where the client asked for encryption first.
-    let open = ends.server.take().filter(|_| target.is_none() || target == facts.server);
+    let open = ends.server.take();
+    let open =
+        open.filter(|_| target.as_ref().is_none_or(|target| facts.server.as_ref() == Some(&target.addr)));
     let mut server = match open {
         Some(server) => server,
         None => {
             let reached = match target {
-                Some(addr) => shared.dialer.dial_addr(addr, facts.accepted, &mut facts.dials).await,
+                Some(target) => shared.dialer.dial_target(target, facts.accepted, &mut facts.dials).await,
                 // PostgreSQL ignores a key that it does not know, so the first server that answers will do.
                 None => shared.dialer.dial(facts.accepted, &mut facts.dials).await,
             };
-            let Some(reached) = reached else {
-                watch.look_at_first_bytes();
-                return Ending::Cancel { known, delivered: false };
-            };
+            let Some(reached) = reached else { return Ending::Cancel { known, delivered: false } };
             facts.reached(&reached);
             // A key is a secret: it goes no less sheltered than the login that got it.
             let over_tls = shared.tls.shelters_cancels(client.is_tls());
             let Some((server, _)) = shared.way(over_tls).encrypt(reached).await else {
-                watch.look_at_first_bytes();
                 return Ending::Cancel { known, delivered: false };
             };
             server
         }
     };
-    let delivered = matches!(watch.carry(client, &mut server).await, Pause::Attention(Attention::Cancel));
+    watch.up.bytes += packet.len() as u64;
+    let delivered = server.write_all(&packet).await.is_ok() && server.flush().await.is_ok();
     // The client waits for the end of its connection to know that the server has acted on it.
-    let _ = timeout(LINGER, watch.carry(client, &mut server)).await;
+    let _ = timeout(LINGER, async { while server.read(&mut [0; 64]).await.is_ok_and(|count| count > 0) {} })
+        .await;
     Ending::Cancel { known, delivered }
 }
 

@@ -50,6 +50,8 @@ pub fn classify(bytes: &[u8]) -> Option<First> {
     Some(match (code, size) {
         (80_877_103, 8) => First::SslRequest,
         (80_877_104, 8) => First::GssEncRequest,
+        // PostgreSQL looks at the code alone, and no client sends these with a body.
+        (80_877_103 | 80_877_104, _) => First::Malformed { length },
         (80_877_102, _) => First::CancelRequest,
         (version, length) => First::Startup { version, length },
     })

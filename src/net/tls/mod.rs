@@ -97,6 +97,11 @@ impl Tls {
         if public || self.config.server == ServerTls::VerifyFull { Verify::Full } else { Verify::Chain }
     }
 
+    /// Whether every login goes over TLS whose server was verified here: then nothing passes through that began with us.
+    pub(super) fn insists(&self) -> bool {
+        matches!(self.config.server, ServerTls::VerifyCa | ServerTls::VerifyFull)
+    }
+
     /// Whether a cancel request goes to the server over TLS, too.
     pub(super) fn shelters_cancels(&self, client_is_tls: bool) -> bool {
         match self.config.server {
@@ -115,7 +120,7 @@ impl Tls {
     /// From now on clients of this address are passed through. In `auto` alone: elsewhere TLS was
     /// opened because somebody said so.
     pub(super) fn pass_from_now_on(&self, client: Option<IpAddr>) -> bool {
-        if self.config.client != ClientTls::Auto {
+        if self.config.client != ClientTls::Auto || self.insists() {
             return false;
         }
         let mut passed = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
