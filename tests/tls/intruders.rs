@@ -180,3 +180,54 @@ fn a_cancel_request_goes_no_less_sheltered_than_its_login() {
     server.write_all(b"N").unwrap();
     assert_eq!(rest(&mut server), b"", "the key is not sent in clear");
 }
+
+/// Somebody between pgwhy and the server can break TLS with pgwhy, but not have it with the client instead.
+#[test]
+fn who_breaks_a_verified_handshake_is_not_given_the_client() {
+    let ca = files().fill("{ca}");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let known = format!("postgres://app:correct-pw-1@{}/app", listener.local_addr().unwrap());
+    let args = ["--server-tls", "verify-full", "--server-ca", &ca].map(str::to_owned);
+    let proxy = Proxy::start(&known, &args);
+    let between = std::thread::spawn(move || {
+        let (mut server, _) = listener.accept().unwrap();
+        server.set_read_timeout(Some(DEADLINE)).unwrap();
+        server.read_exact(&mut [0; 8]).unwrap();
+        server.write_all(b"S").unwrap();
+        server.read_exact(&mut [0; 5]).unwrap();
+        // A fatal alert: handshake_failure.
+        server.write_all(b"\x15\x03\x03\0\x02\x02\x28").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        listener
+    });
+    let mut tls = over_tls(&proxy);
+    tls.write_all(&startup(V3, &[("user", "app")])).unwrap();
+    let said = String::from_utf8_lossy(&rest(&mut tls)).into_owned();
+    assert!(said.contains("C08006\0"), "{said}");
+    assert!(between.join().unwrap().accept().is_err(), "a second connection that nobody verifies");
+    let seen = proxy.wait_handshakes(1, DEADLINE);
+    assert_eq!((&seen[0]["outcome"], &seen[0]["failed_step"]), (&"failed".into(), &"tls_handshake".into()));
+}
+
+/// Some clients take every answer but `S` for a refusal, and go on in clear.
+#[test]
+fn an_odd_answer_to_the_ssl_request_is_the_last_word() {
+    let own = files().fill("--tls-cert {good.crt} --tls-key {good.key}");
+    for mode in ["--client-tls require", "--server-tls require"] {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let args: Vec<String> = format!("{mode} {own}").split(' ').map(str::to_owned).collect();
+        let proxy = Proxy::start(&listener.local_addr().unwrap().to_string(), &args);
+        let mut client = connect(&proxy);
+        client.write_all(SSL_REQUEST).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        server.set_read_timeout(Some(DEADLINE)).unwrap();
+        server.read_exact(&mut [0; 8]).unwrap();
+        server.write_all(b"G").unwrap();
+        let mut answer = [0];
+        client.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"G", "{mode}");
+        let _ = client.write_all(&startup(V3, &[("user", "app")]));
+        assert_eq!(rest(&mut server), b"", "{mode}: nothing follows in clear");
+        assert_eq!(rest(&mut client), b"", "{mode}");
+    }
+}

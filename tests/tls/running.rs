@@ -207,6 +207,19 @@ fn a_hangup_reads_the_files_again_and_no_connection_is_lost() {
     goes_on(old);
 }
 
+/// `prefer` goes the other way where the server refuses a login for its TLS, also where TLS with it came first.
+#[test]
+fn a_login_that_is_refused_over_tls_goes_in_clear_under_prefer() {
+    let plan = Plan { hba: "hostnossl all all all scram-sha-256\n".into(), ..plan() };
+    let server = Server::start(Version::V15, &plan);
+    let known = format!("postgres://app:correct-pw-1@127.0.0.1:{}/app", server.port);
+    let mut proxy = Proxy::start(&known, &["--server-tls", "prefer"].map(str::to_owned));
+    let answer = Who::Psql.log_in(proxy.addr, &with("require"));
+    assert!(answer.ok, "{answer:?}");
+    let seen = handshakes(&proxy.finish());
+    assert!(seen[0]["warnings"].to_string().contains("server_tls_fallback"), "{}", seen[0]);
+}
+
 /// A server behind a Unix socket has no TLS for anybody, and its clients of pgwhy's port may have.
 #[test]
 fn a_client_has_tls_although_the_servers_socket_has_none() {
