@@ -191,8 +191,17 @@ impl Meeting<'_, '_> {
     fn meets_server_first(&self) -> bool {
         let config = &self.shared.tls.config;
         let begins = !matches!(config.server, ServerTls::Disable | ServerTls::Allow);
-        let on_socket = matches!(self.facts.server, Some(PeerAddr::Unix(_)));
-        self.mirrors() || (config.client == ClientTls::Auto && begins && !on_socket)
+        self.mirrors() || (config.client == ClientTls::Auto && begins && !self.is_on_socket())
+    }
+
+    /// Whether the server that was reached is on a Unix socket: libpq uses no TLS there, whatever sslmode says.
+    fn is_on_socket(&self) -> bool {
+        matches!(self.facts.server, Some(PeerAddr::Unix(_)))
+    }
+
+    /// Whether TLS with the server is up already.
+    fn has_server_tls(&self) -> bool {
+        self.ends.server.as_ref().is_some_and(Stream::is_tls)
     }
 
     /// Only who has been reached is known to be on a Unix socket.
@@ -520,9 +529,8 @@ impl Meeting<'_, '_> {
         if self.shared.tls.config.client == ClientTls::VerifyFull {
             self.certificate_names_user()?;
         }
-        let begun = self.ends.server.as_ref().is_some_and(Stream::is_tls);
         match self.shared.tls.config.server {
-            mode if begun && mode != ServerTls::Prefer => Ok(()),
+            mode if self.has_server_tls() && mode != ServerTls::Prefer => Ok(()),
             ServerTls::Mirror | ServerTls::Disable => self.plain_server().await,
             ServerTls::Prefer => self.first_then_other(true).await,
             ServerTls::Allow => self.first_then_other(false).await,
@@ -557,8 +565,7 @@ impl Meeting<'_, '_> {
 
     /// Asks the server for TLS and does the handshake; the inner error is a reason to fall back.
     async fn begin_tls(&mut self) -> Step<Result<(), Box<TlsFault>>> {
-        if matches!(self.facts.server, Some(PeerAddr::Unix(_))) {
-            // libpq uses no TLS on Unix sockets, whatever sslmode says.
+        if self.is_on_socket() {
             return Ok(Ok(()));
         }
         if !self.shared.tls.config.direct {
@@ -603,11 +610,11 @@ impl Meeting<'_, '_> {
     /// (fe-connect.c, PQconnectPoll, CONNECTION_AWAITING_RESPONSE). libpq goes on to retry after a refused
     /// password too; we can't, as only the client can log in again.
     async fn first_then_other(&mut self, tls_first: bool) -> Step<()> {
-        let begun = self.ends.server.as_ref().is_some_and(Stream::is_tls);
+        let begun = self.has_server_tls();
         if !begun {
             self.dial().await?;
         }
-        let on_socket = matches!(self.facts.server, Some(PeerAddr::Unix(_)));
+        let on_socket = self.is_on_socket();
         let mut why = None;
         if tls_first && !begun && !on_socket {
             match self.begin_tls().await? {

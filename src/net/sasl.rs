@@ -319,22 +319,16 @@ impl Exchange<'_, '_> {
     }
 
     fn client_leg(&mut self) -> Leg {
-        if !self.client.is_tls() {
-            return Leg::Plain;
-        }
+        let is_tls = self.client.is_tls();
         // The one that this client was shown: it may have been renewed since.
         let client = self.watch.observer.legs().client.as_ref();
-        let leaf = client.and_then(|client| client.shown.as_ref());
-        Leg::Tls { end_point: leaf.and_then(|leaf| end_point_hash(leaf)) }
+        leg(is_tls, client.and_then(|client| client.shown.as_deref()))
     }
 
     fn server_leg(&mut self) -> Leg {
-        if !self.server.is_tls() {
-            return Leg::Plain;
-        }
+        let is_tls = self.server.is_tls();
         let server = self.watch.observer.legs().server.as_ref();
-        let leaf = server.and_then(|server| server.chain.first());
-        Leg::Tls { end_point: leaf.and_then(|leaf| end_point_hash(leaf)) }
+        leg(is_tls, server.and_then(|server| server.chain.first()).map(Vec::as_slice))
     }
 
     async fn send(&mut self, moves: &Moves) -> Step<()> {
@@ -432,6 +426,11 @@ impl Exchange<'_, '_> {
             }
         }
     }
+}
+
+/// A leg, and the certificate that whoever binds to it binds to.
+fn leg(is_tls: bool, leaf: Option<&[u8]>) -> Leg {
+    if is_tls { Leg::Tls { end_point: leaf.and_then(end_point_hash) } } else { Leg::Plain }
 }
 
 async fn write(stream: &mut Stream, bytes: &[u8]) -> std::io::Result<()> {
